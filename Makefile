@@ -1,0 +1,85 @@
+# make serve, make test: everything they need is set up in virtual environments of this folder.
+PYTHON ?= python3
+PORT ?= 8000
+PIP = bin/pip install --quiet --disable-pip-version-check --require-hashes -r
+
+.PHONY: help serve test lint check soak bench train lock image audit sbom clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv-serve/ready ## serve the default model on http://127.0.0.1:8000 (PORT=, LABELSERVE_MODEL=)
+	@PORT=$(PORT) exec .venv-serve/bin/python -m service
+
+test: .venv/ready ## run all tests (ARGS= goes to pytest)
+	.venv/bin/pytest $(ARGS)
+
+lint: .venv/ready ## style and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+check: lint test ## what CI runs
+
+soak: .venv/ready ## ten minutes of good, bad and huge images: nothing may be left over (ARGS=--seconds N)
+	.venv/bin/python -m tests.load.soak $(ARGS)
+
+bench: .venv/ready .venv-serve/ready .venv-bench/ready ## measure beside plain servers, for docs/performance.md (ARGS=--quick)
+	.venv/bin/python -m tests.benchmarks $(ARGS)
+
+train: .venv-train/ready ## train the default model (ARGS= goes to python -m training)
+	.venv-train/bin/python -m training $(ARGS)
+
+image: ## build the container image labelserve:latest (ARGS= goes to docker build)
+	docker build --tag labelserve $(ARGS) .
+
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+lock: .venv/ready ## make the locks in requirements/ anew, with hashes and without addresses
+	for set in serve "fast --extra fast" "train --extra train" "dev --extra train --group dev" \
+	    "bench --group bench"; do \
+	    set -- $$set; name=$$1; shift; \
+	    $(COMPILE) pyproject.toml $$@ --output-file requirements/$$name.txt || exit 1; \
+	done
+	echo "setuptools>=80" | $(COMPILE) - --output-file requirements/build.txt
+
+# Every version in every lock, whatever Python or system it is for. pip-audit takes one version of a
+# package at a time, so second versions go into a second list. --strict, because without it a service
+# that knows none of the packages (a mirror of the index) passes for "no known vulnerabilities".
+audit: .venv/ready ## known vulnerabilities of all locked packages (asks PyPI; ARGS= goes to pip-audit)
+	@lists=$$(mktemp -d) && trap 'rm -rf "$$lists"' EXIT && \
+	awk -v to="$$lists/" '/^[A-Za-z0-9]/ && !known[$$1]++ { \
+	    name = $$1; sub(/==.*/, "", name); n = ++versions[name]; print $$1 > (to n ".txt") }' \
+	    requirements/*.txt && \
+	for list in "$$lists"/*.txt; do \
+	    echo "auditing $$(grep -c . "$$list") packages" && \
+	    .venv/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off $(ARGS) \
+	        --requirement "$$list" || \
+	    { echo "audit: NOT passed. Something above is vulnerable, or could not be looked up."; exit 1; }; \
+	done
+
+SBOM ?= results/sbom.json
+sbom: .venv/ready ## bill of materials of the serving image (CycloneDX JSON, SBOM= names the file)
+	@mkdir -p $(dir $(SBOM))
+	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements requirements/serve.txt \
+	    --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --spec-version 1.6 --output-format JSON --output-file $(SBOM)
+	@echo "$(SBOM)"
+
+clean: ## remove the virtual environments and caches
+	rm -rf .venv .venv-serve .venv-train .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv-serve/ready: requirements/serve.txt
+.venv-train/ready: requirements/train.txt
+.venv-bench/ready: requirements/bench.txt
+.venv/ready: requirements/dev.txt
+.venv-serve/ready .venv-train/ready .venv-bench/ready .venv/ready:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "labelserve needs Python 3.11 to 3.13: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@echo "setting up $(@D) from $< (once)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/$(PIP) $<
+	@test $(@D) = .venv-train || test $(@D) = .venv-bench || { $(@D)/$(PIP) requirements/build.txt && \
+	    $(@D)/$(PIP) requirements/fast.txt --no-build-isolation 2>/dev/null; } || \
+	    echo "no C compiler, or no Python headers: gunicorn's parser in Python will do"
+	@touch $@
