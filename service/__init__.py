@@ -1,0 +1,1 @@
+"""labelserve's serving side: images in, per-label probabilities out."""

@@ -1,0 +1,85 @@
+"""python -m service: serve a model, predict with it offline, read its card."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+CONFIGURATION = Path(__file__).with_name("gunicorn.conf.py")
+APPLICATION = "service.web.app:create_app()"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    # numpy's BLAS would start a thread per core; it has to be told before it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    chosen = _parser().parse_args(arguments)
+    if chosen.command == "predict":
+        from service.offline import predict_files
+
+        return _while_read(predict_files, chosen.model, chosen.files, chosen.format, chosen.top_k)
+    if chosen.command == "card":
+        from service.offline import print_card
+
+        return _while_read(print_card, chosen.model)
+    return _serve()
+
+
+def _while_read(command: Callable[..., int], *arguments: object) -> int:
+    """Run a command whose output may go to a reader that stops early (``| head``)."""
+    try:
+        status = command(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be written, and fail, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
+
+
+def _serve() -> int:
+    # Process 1 of a container ignores signals without a handler; gunicorn sets its own later.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    from gunicorn.app.wsgiapp import WSGIApplication
+
+    from service.memory import fitted_settings
+    from service.settings import SettingsError
+
+    try:
+        fitted_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        return 2
+    sys.argv = ["gunicorn", "--config", str(CONFIGURATION), APPLICATION]
+    WSGIApplication("%(prog)s").run()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser(
+        "serve", help="answer over HTTP (the default); set up by LABELSERVE_* variables and PORT"
+    )
+    predict = commands.add_parser("predict", help="the same answers for files, without HTTP")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file with its card")
+    predict.add_argument("files", type=Path, nargs="+", metavar="FILES", help="images")
+    predict.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
+    predict.add_argument(
+        "--top-k", type=_whole_number, metavar="N", help="only the N most probable labels"
+    )
+    card = commands.add_parser("card", help="what a model file says about itself, as JSON")
+    card.add_argument("model", type=Path, metavar="MODEL")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Bounds on what a file may make its reader do, beyond the number of its pixels.
+
+Pillow walks the parts of a file (JPEG segments, PNG chunks, GIF sub-blocks, TIFF tags) in Python.
+Files made of nothing but tiny parts hold it, and the interpreter's lock, for 10 seconds in 20 MB;
+repeated EXIF is joined in quadratic time, every repeated ICC profile is unpacked anew, and every
+further scan of a progressive JPEG is a pass over all of its pixels. Files made by cameras and
+editors come nowhere near these bounds.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from service.inference.errors import BrokenImage
+
+# Reads that a file may cost: some for any file, and one for so many of its bytes. The smallest
+# parts that honest files have many of are the sub-blocks of XMP in GIF, some 80 bytes, 2 reads.
+FREE_READS = 20_000
+BYTES_PER_READ = 32
+# So many bytes hold too few parts, of whatever kind, to hold up anything.
+SMALL_FILE = 16 * 1024
+# An ICC profile takes up to 255 segments of a JPEG, a scan some 2.
+MAX_SEGMENTS = 10_000
+# Once is the rule for EXIF in JPEG and for ICC in PNG.
+MAX_REPEATS = 100
+# Every strip or tile of a TIFF is an object of Python.
+MAX_TIFF_VALUES = 100_000
+
+_SEGMENT = re.compile(rb"\xff[^\x00\xff]")
+_SEGMENT_AMONG_PIXELS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xDA)))
+_SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+_BASELINE = (0xC0, 0xC1)
+
+# BYTE, ASCII, SBYTE and UNDEFINED: kept as one object, however long.
+_TIFF_BYTES = (1, 2, 6, 7)
+
+
+class BoundedReader(io.BytesIO):
+    """A file in memory that may be read so many times, and then no more."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads_left = FREE_READS + len(data) // BYTES_PER_READ
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file.
+
+        Raises:
+            BrokenImage: too many reads.
+        """
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise BrokenImage("the image is made of too many small parts")
+        return super().read(size)
+
+
+def check_parts(data: bytes, image_format: str) -> None:
+    """Look for the parts that cost more than a read each.
+
+    Raises:
+        BrokenImage: more of them than any honest file has.
+    """
+    if len(data) <= SMALL_FILE:
+        return
+    if image_format == "JPEG":
+        many = _many_segments(data)
+    elif image_format == "PNG":
+        many = data.count(b"iCCP") > MAX_REPEATS
+    elif image_format == "TIFF":
+        many = _tiff_values(data) > MAX_TIFF_VALUES
+    else:
+        return
+    if many:
+        raise BrokenImage(f"the {image_format} image has too many parts of one kind")
+
+
+def count_jpeg_scans(data: bytes) -> int:
+    """How many passes over the pixels the first image of a JPEG file asks for, or more."""
+    scans, components = 0, 0
+    for segments, (marker, start) in enumerate(_segments(data)):
+        if segments > MAX_SEGMENTS:
+            return segments
+        if marker in _BASELINE:
+            components = data[start + 7] if start + 7 < len(data) else 0
+        elif marker == _SOS:
+            scans += 1
+            if components and data[start + 2 : start + 3] == bytes([components]):
+                return 1  # a baseline JPEG with everything in its first scan: no other is read
+        elif marker == _EOI and scans:
+            break
+    return scans
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers, each with where its segment's length stands."""
+    position, pattern = 2, _SEGMENT
+    while match := pattern.search(data, position):
+        marker, position = data[match.end() - 1], match.end()
+        yield marker, position
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+        if marker == _SOS:
+            pattern = _SEGMENT_AMONG_PIXELS
+
+
+def _many_segments(data: bytes) -> bool:
+    """Whether a JPEG has too many segments, or too many of EXIF, before its pixels."""
+    exif = 0
+    for segments, (marker, start) in enumerate(_segments(data)):
+        exif += marker == _APP1 and data.startswith(b"Exif\0\0", start + 2)
+        if segments > MAX_SEGMENTS or exif > MAX_REPEATS:
+            return True
+        if marker == _SOS:
+            break
+    return False
+
+
+def _tiff_values(data: bytes) -> int:
+    """How many numbers the tags of the first image promise, strips' and tiles' places foremost."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    count_length, entry_length, offset_length = (8, 20, 8) if b"+" in data[2:4] else (2, 12, 4)
+
+    def number(start: int, length: int) -> int:
+        return int.from_bytes(data[start : start + length], order)
+
+    directory = number(offset_length, offset_length)
+    start = directory + count_length
+    end = min(start + number(directory, count_length) * entry_length, len(data))
+    values = 0
+    for entry in range(start, end, entry_length):
+        if number(entry + 2, 2) not in _TIFF_BYTES:
+            values += number(entry + 4, offset_length)
+        if values > MAX_TIFF_VALUES:
+            break
+    return values

@@ -1,0 +1,252 @@
+"""The only user of onnxruntime: a model file in, probabilities out."""
+
+import io
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelCard
+from service.inference.errors import CardError, ContractMismatch, ModelNotFound, ModelUnreadable
+
+_LOG = logging.getLogger("labelserve.inference")
+
+# onnxruntime's names of what computes end so; settings may leave the ending out.
+_ENDING = "ExecutionProvider"
+CPU = "CPUExecutionProvider"
+_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+# What onnxruntime raises when it opens a file; its exceptions share no base but these.
+_OPEN_ERRORS = (
+    RuntimeError,  # of a provider that does not find its device
+    ort.capi.onnxruntime_pybind11_state.EPFail,
+    ort.capi.onnxruntime_pybind11_state.EngineError,
+    ort.capi.onnxruntime_pybind11_state.Fail,
+    ort.capi.onnxruntime_pybind11_state.InvalidArgument,
+    ort.capi.onnxruntime_pybind11_state.InvalidGraph,
+    ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
+    ort.capi.onnxruntime_pybind11_state.NoSuchFile,
+    ort.capi.onnxruntime_pybind11_state.NotImplemented,
+    ort.capi.onnxruntime_pybind11_state.RuntimeException,
+)
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """One label and its probability in 0..1."""
+
+    label: str
+    probability: float
+
+
+class Classifier:
+    """An opened model. ``predict`` may be called from several threads at once.
+
+    ``card``: what the file says of itself; ``seconds_per_image``: one inference, as measured when
+    the model was opened; ``providers``: what computes, the first of them as much as it can.
+    """
+
+    def __init__(self, session: ort.InferenceSession, card: ModelCard) -> None:
+        self._session = session
+        self.card = card
+        self.seconds_per_image = 0.0
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, threads: int = 1) -> Self:
+        """Read and open a model file; the rest is as of ``open``.
+
+        Raises:
+            ModelNotFound: no such file, or not readable.
+            ModelError: as of ``open``.
+        """
+        return cls.open(read_model(path), path, threads=threads)
+
+    @classmethod
+    def open(
+        cls,
+        data: bytes,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = (CPU,),
+    ) -> Self:
+        """Open a model, check it against the contract and answer an image with it.
+
+        Create it after the fork that it is used in: onnxruntime's threads do not survive one.
+
+        Args:
+            data: the ``.onnx`` file, with its card and all of its data inside.
+            path: where it was, for messages.
+            threads: how many threads one inference uses.
+            providers: what is to compute, by ``provider_name``'s names, the preferred one first;
+                the CPU does what is left, and everything, with a warning, where one is missing or
+                cannot be loaded.
+
+        Raises:
+            ModelUnreadable: not a model that onnxruntime opens, or data outside of the file.
+            CardError: no card, or not one of this schema.
+            ContractMismatch: inputs, outputs or labels are not as promised.
+        """
+        session = _open_session(data, path, threads, _usable(providers))
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise CardError(f"model file {path} has no card (metadata {METADATA_KEY!r})")
+        classifier = cls(session, ModelCard.from_json(text))
+        _check_graph(session, classifier.card)
+        classifier.warm_up()
+        return classifier
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the images that ``predict`` takes."""
+        return self.card.input.height, self.card.input.width
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 [N, labels], of images, uint8 [N, height, width, 3] RGB.
+
+        Raises:
+            ValueError: the array is not of that shape and type.
+        """
+        expected = (*self.input_size, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise ValueError(
+                f"images are {images.dtype} {list(images.shape)}, uint8 [N, {expected}] expected"
+            )
+        (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})
+        return np.asarray(probabilities, dtype=np.float32)
+
+    def rank(
+        self, probabilities: NDArray[np.float32], top_k: int | None = None
+    ) -> list[Prediction]:
+        """One row of ``predict`` as predictions, most probable first; ``top_k`` of them, or all."""
+        # Plain numbers: to sort a row with numpy and to take it apart again costs more.
+        values, labels = probabilities.tolist(), self.card.labels
+        order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
+        return [Prediction(labels[i], values[i]) for i in order[:top_k]]
+
+    def warm_up(self) -> None:
+        """Answer a black image twice: the first allocates everything, the second is timed.
+
+        Raises:
+            ContractMismatch: the answer is not one row of probabilities, one per label.
+        """
+        try:
+            black = np.zeros((1, *self.input_size, 3), np.uint8)
+            answer = self.predict(black)
+            begun = time.perf_counter()
+            self.predict(black)
+            self.seconds_per_image = time.perf_counter() - begun
+        except _OPEN_ERRORS as error:
+            raise ModelUnreadable(f"the model does not answer: {error}") from error
+        labels = len(self.card.labels)
+        if answer.shape != (1, labels):
+            raise ContractMismatch(
+                f"the model gives {list(answer.shape)}, the card {labels} labels"
+            )
+        if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 1e-3:
+            raise ContractMismatch("the model's output is not one probability per label")
+
+
+def read_model(path: str | os.PathLike[str]) -> bytes:
+    """A model file's bytes.
+
+    Raises:
+        ModelNotFound: no such file, or not readable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelNotFound(f"model file {path} cannot be read: {reason}") from error
+
+
+def provider_name(name: str) -> str:
+    """What onnxruntime calls a provider: ``cuda`` is short for ``CUDAExecutionProvider``.
+
+    Raises:
+        ValueError: it knows nothing of that name; the message lists what is installed.
+    """
+    known: dict[str, str] = {provider.lower(): provider for provider in ort.get_all_providers()}
+    wanted = name.lower().removesuffix(_ENDING.lower()) + _ENDING.lower()
+    if wanted not in known:
+        installed = (one.removesuffix(_ENDING).lower() for one in ort.get_available_providers())
+        raise ValueError(f"no provider is called {name!r}; installed are {', '.join(installed)}")
+    return known[wanted]
+
+
+def _usable(wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted that this onnxruntime was built with, in order, and the CPU."""
+    names = [provider_name(name) for name in wanted]
+    installed = ort.get_available_providers()
+    for name in names:
+        if name not in installed:
+            _LOG.warning(
+                "%s is not installed, inference goes on without; there are %s",
+                name,
+                ", ".join(installed),
+            )
+    usable = [name for name in dict.fromkeys([*names, CPU]) if name in installed]
+    if any(name in _CUDA for name in usable):
+        # CUDA's libraries may have come as Python packages. What it prints of missing ones is said
+        # below, once, as a provider that could not be loaded.
+        with redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    return usable
+
+
+def _open_session(
+    data: bytes, path: str | os.PathLike[str], threads: int, providers: list[str]
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, and said once, by us
+    # Waiting threads that spin eat a container's CPU quota.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A model is one file. Data outside of it would be looked for in the current folder.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path",
+        str(Path(path) / "no-folder-can-be-below-a-file"),
+    )
+    try:
+        # onnxruntime's own second try would be announced on standard output.
+        session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+    except _OPEN_ERRORS as error:
+        suspect = next((name for name in providers if name != CPU), None)
+        if suspect is not None:  # or is it the file? Without the provider it will be seen.
+            others = [name for name in providers if name != suspect]
+            session = _open_session(data, path, threads, others)
+            _LOG.warning("%s cannot be used, inference goes on without: %s", suspect, error)
+            return session
+        raise ModelUnreadable(f"model file {path} cannot be opened: {error}") from error
+    for name in providers:
+        # Without its libraries, or its device, onnxruntime leaves a provider out.
+        if name not in session.get_providers():
+            _LOG.warning("%s cannot be loaded, inference goes on without", name)
+    return session
+
+
+def _check_graph(session: ort.InferenceSession, card: ModelCard) -> None:
+    height, width = card.input.height, card.input.width
+    promised: tuple[tuple[Any, str, str, list[int] | None], ...] = (
+        (session.get_inputs(), INPUT_NAME, "tensor(uint8)", [height, width, 3]),
+        (session.get_outputs(), OUTPUT_NAME, "tensor(float)", None),
+    )
+    for nodes, name, kind, shape in promised:
+        found = [(node.name, node.type) for node in nodes]
+        shapes = [node.shape for node in nodes]
+        # The batch is free; the width of the output is checked on a real answer.
+        fits = found == [(name, kind)] and not isinstance(shapes[0][0], int)
+        if not fits or (shape is not None and shapes[0][1:] != shape):
+            raise ContractMismatch(
+                f"the graph has {found} of shape {shapes} where the card promises"
+                f" {name}: {kind} [N, {', '.join(map(str, shape)) if shape else 'labels'}]"
+            )

@@ -1,0 +1,110 @@
+"""The model card: what a model file promises beyond its graph.
+
+The card is JSON under one key of the ONNX ``metadata_props``. Whatever can be an operator of the
+graph is one; the card holds the rest.
+"""
+
+from typing import Any, Literal, Self
+
+import msgspec
+
+from service.inference.errors import CardError
+
+METADATA_KEY = "labelserve.card"
+INPUT_NAME = "image"
+OUTPUT_NAME = "probabilities"
+
+ResizeRule = Literal["stretch", "crop"]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A strictly read, immutable part of the card."""
+
+
+class InputSpec(_Part, frozen=True):
+    """The pixels that the graph takes: uint8 [N, height, width, 3], RGB, 0 to 255."""
+
+    height: int
+    width: int
+    resize: ResizeRule = "stretch"
+
+
+class TrainingData(_Part, frozen=True):
+    """What the model learned from; ``images`` counts images per split."""
+
+    name: str
+    licence: str
+    images: dict[str, int]
+
+
+class LabelFigures(_Part, frozen=True):
+    """Precision and recall in 0..1 (None where undefined) over ``support`` images of one label."""
+
+    precision: float | None
+    recall: float | None
+    support: int
+
+
+class Figures(_Part, frozen=True):
+    """Measured on this very file, through the service's own code.
+
+    ``accuracy`` and ``calibration_error`` (15 equal-mass bins) are in 0..1; ``parity`` is the
+    largest absolute difference between this file's probabilities and Keras'.
+    """
+
+    split: str
+    images: int
+    accuracy: float
+    calibration_error: float
+    parity: float
+    per_label: dict[str, LabelFigures]
+
+
+class Provenance(_Part, frozen=True):
+    """How the file came to be: ISO 8601 UTC date, the command, its whole configuration."""
+
+    created: str
+    command: str
+    config: dict[str, Any]
+    libraries: dict[str, str]
+
+
+class ModelCard(_Part, frozen=True, kw_only=True):
+    """All that a model file says about itself."""
+
+    schema: Literal[1]  # required, so that a file without it is refused
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    temperature: float
+    training_data: TrainingData
+    figures: Figures
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2:
+            raise ValueError(f"{len(self.labels)} labels, 2 are the least")
+        if len(set(self.labels)) != len(self.labels) or "" in self.labels:
+            raise ValueError("an empty or repeated label")
+        if self.input.height < 1 or self.input.width < 1:
+            raise ValueError(f"an input of {self.input.height}x{self.input.width}")
+        if not self.name or not self.version:
+            raise ValueError("an empty name or version")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a card strictly.
+
+        Raises:
+            CardError: not JSON, an unknown schema version or field, a missing field, a wrong type,
+                or labels that are fewer than two, empty or repeated.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CardError(f"the model's card cannot be read: {error}") from error
+
+    def to_json(self) -> str:
+        """The card as compact JSON, fields in the order of their definition."""
+        return msgspec.json.encode(self).decode()

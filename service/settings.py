@@ -1,0 +1,178 @@
+"""The environment, read once into one frozen, validated value."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import Meta
+
+from service.capacity import available_cores, default_workers, share
+from service.inference.classifier import provider_name
+from service.inference.imaging import DEFAULT_FORMATS, READABLE_FORMATS, ImageLimits
+
+PREFIX = "LABELSERVE_"
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models" / "default.onnx"
+
+# What boundaries and part headers of a form may add to the images themselves.
+MULTIPART_OVERHEAD = 64 * 1024
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+CountOrAuto = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class SettingsError(Exception):
+    """A variable of the environment that cannot be understood; the message names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may set. Field ``name`` is the variable ``LABELSERVE_NAME``.
+
+    ``port`` is plain ``PORT``, as platforms set it. Every field is described in docs/settings.md.
+    """
+
+    model: Path = DEFAULT_MODEL
+    host: str = "127.0.0.1"
+    port: Port = 8000
+
+    # Sizes; 0 chooses from the cores that the process may use.
+    worker: Literal["loop", "gthread"] = "loop"
+    http_parser: Literal["auto", "fast", "python"] = "auto"
+    workers: CountOrAuto = 0
+    inference_threads: CountOrAuto = 0
+    decoders: CountOrAuto = 0
+    providers: tuple[str, ...] = ("cpu",)
+    max_inside: Count = 128
+
+    # What one request may hold.
+    max_image_bytes: Count = 20_000_000
+    max_pixels: Count = 50_000_000
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    max_batch_files: Count = 64
+    max_batch_bytes: Count = 64_000_000
+
+    max_buffered_bytes: Count = 256_000_000
+    max_connections: Count = 8192
+
+    # How long things may take.
+    request_timeout: Seconds = 30
+    head_timeout: Seconds = 10
+    body_timeout: Seconds = 30
+    keep_alive: SecondsOrNone = 30
+    drain_seconds: SecondsOrNone = 0
+    graceful_timeout: Seconds = 30
+
+    # Who may ask; without keys, everybody.
+    api_keys: tuple[str, ...] = ()
+    api_keys_file: Path | None = None
+    open_metrics: bool = True
+    open_model: bool = False
+
+    model_poll_seconds: Seconds = 2
+
+    log_format: Literal["json", "plain"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a value that does not parse or fit, or an unknown ``LABELSERVE_`` name.
+        """
+        values = {}
+        for field in msgspec.structs.fields(cls):
+            variable = variable_name(field.name)
+            if variable in environ:
+                values[field.name] = _parsed(variable, environ[variable], field.type)
+        known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
+        unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {sorted(known)}")
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
+    def __post_init__(self) -> None:
+        if self.api_keys_file is not None and not self.api_keys_file.is_file():
+            raise ValueError(f"{PREFIX}API_KEYS_FILE={self.api_keys_file}: no such file")
+        foreign = [name for name in self.formats if name not in READABLE_FORMATS]
+        if foreign or not self.formats:
+            raise ValueError(
+                f"{PREFIX}FORMATS={','.join(self.formats)}:"
+                f" formats are {', '.join(READABLE_FORMATS)}"
+            )
+
+        if not self.providers:
+            raise ValueError(f"{PREFIX}PROVIDERS is empty, cpu is the least")
+        for name in self.providers:
+            try:
+                provider_name(name)
+            except ValueError as error:
+                raise ValueError(
+                    f"{PREFIX}PROVIDERS={','.join(self.providers)}: {error}"
+                ) from error
+
+    @property
+    def worker_count(self) -> int:
+        """Processes that answer: as set, or one per core."""
+        return self.workers or default_workers(available_cores())
+
+    @property
+    def inference_threads_per_worker(self) -> int:
+        """Threads of one inference: as set, or the worker's share of the cores."""
+        return self.inference_threads or max(1, int(available_cores() / self.worker_count))
+
+    @property
+    def decoders_per_worker(self) -> int:
+        """Images that one worker decodes at the same time."""
+        return share(self.decoders or default_workers(available_cores()), self.worker_count)
+
+    @property
+    def inside_per_worker(self) -> int:
+        """Predictions that one worker holds at the same time, waiting ones included."""
+        return share(self.max_inside, self.worker_count)
+
+    @property
+    def largest_body(self) -> int:
+        """Bytes of the largest body that is read at all."""
+        return max(self.max_image_bytes, self.max_batch_bytes) + MULTIPART_OVERHEAD
+
+    @property
+    def buffered_bytes_per_worker(self) -> int:
+        """Bytes of request bodies that one worker holds at the same time; one always fits."""
+        return max(share(self.max_buffered_bytes, self.worker_count), self.largest_body)
+
+    @property
+    def connections_per_worker(self) -> int:
+        """Sockets that one worker keeps open; beyond it, the longest idle ones are closed."""
+        return share(self.max_connections, self.worker_count)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What is decoded at all."""
+        return ImageLimits(max_pixels=self.max_pixels, formats=self.formats)
+
+
+def variable_name(field: str) -> str:
+    """The environment's name of a setting."""
+    return "PORT" if field == "port" else PREFIX + field.upper()
+
+
+def _parsed(variable: str, text: str, kind: Any) -> Any:
+    value: Any = text
+    if kind == tuple[str, ...]:
+        value = tuple(part.strip() for part in text.split(",") if part.strip())
+    elif kind in (Path, Path | None):
+        if not text:
+            raise SettingsError(f"{variable} is empty, a file is expected")
+        return Path(text)
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{variable}={text!r}: {error}") from error

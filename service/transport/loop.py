@@ -1,0 +1,443 @@
+"""The event loop of one worker: reads requests whole, hands them out, sends the answers.
+
+One thread runs all of this; other threads only take whole requests and leave answers in a queue.
+"""
+
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from os import eventfd, eventfd_read, eventfd_write, read
+
+from werkzeug.datastructures import Headers
+
+from service.logs import together
+from service.transport.connection import CONTINUE, READ, RECEIVE_BYTES, Connection, Stage
+from service.transport.parser import MALFORMED, status_of
+from service.transport.predictions import ROUTE, Predictions, Work
+from service.transport.request import Head, Request, WsgiApp, call_app, response_bytes
+from service.web.app import EXCHANGE_KEY
+from service.web.errors import (
+    BodyTimeout,
+    CallerGone,
+    DeadlineExceeded,
+    Overloaded,
+    RequestError,
+)
+from service.web.exchange import Exchange
+from service.web.problems import problem_of_status
+from service.web.service import Answer, Service
+
+TICK_SECONDS = 0.25
+# How long a worker leaves a connection to others, and for how long that was the last time.
+STAND_BACK_SECONDS = 0.002
+STAND_BACK_AGAIN_SECONDS = 0.05
+# How long an answered client may go on sending what nobody wants, and how much of it.
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 64 * 1024 * 1024
+# Requests that kept-alive clients may have on the wire when the service stops.
+STOP_IDLE_SECONDS = 2.0
+# A body on a route that takes none.
+OTHER_BODY_BYTES = 64 * 1024
+
+
+class Loop:
+    """All connections of one worker."""
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        service: Service,
+        listeners: list[socket.socket],
+        max_connections: int,
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._settings = service.settings
+        self._max_connections = max_connections
+        self._poller = select.epoll()
+        self._wakeup = eventfd(0)
+        self._watched: set[int] = set()
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._connections: dict[int, Connection] = {}
+        self._answers: deque[tuple[Work, Answer]] = deque()
+        self._pipelined: deque[tuple[Connection, bytes]] = deque()
+        self._buffered = 0
+        self._stopping = False
+        self._date = (0, "")
+        # Predictions have threads of their own, so that nothing else waits for them.
+        decoders = self._settings.decoders_per_worker
+        self._predicting = ThreadPoolExecutor(decoders + 1, thread_name_prefix="predict")
+        self._asides = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._predictions = Predictions(service, self._predicting, self._wake)
+        self._stood_back = 0.0
+        self._expire_again = 0.0
+        self._poller.register(self._wakeup, select.EPOLLIN)
+        for fd, listener in self._listeners.items():
+            listener.setblocking(False)
+            self._poller.register(fd, select.EPOLLIN)
+
+    def watch(self, fd: int) -> None:
+        """Wake up for this descriptor too, which does not block (signals)."""
+        self._watched.add(fd)
+        self._poller.register(fd, select.EPOLLIN)
+
+    def run(self, alive: Callable[[], bool], stop_seconds: float) -> None:
+        """Serve while ``alive`` says so (asked at least once a tick), then finish what is here.
+
+        Args:
+            alive: also the place for a heartbeat.
+            stop_seconds: how long finishing may take.
+        """
+        while alive():
+            self._turn()
+        self._begin_stop()
+        deadline = time.monotonic() + stop_seconds
+        while self._connections and time.monotonic() < deadline:
+            alive()
+            self._turn()
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        for pool in (self._predicting, self._asides):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    # ---- events ------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._take_events()
+        while self._answers:
+            self._on_answer(*self._answers.popleft())
+        for _ in range(len(self._pipelined)):
+            connection, data = self._pipelined.popleft()
+            if connection.stage is not Stage.CLOSED:
+                self._await(connection, READ)
+                self._on_data(connection, data)
+        if self._predictions.pending:
+            with together():  # their lines of log too
+                answered = self._predictions.run()
+            for work, answer in answered:
+                self._service.admission.leave(work.request.exchange)
+                self._on_answer(work, answer)
+        now = time.monotonic()
+        if now >= self._expire_again:
+            self._expire_again = now + TICK_SECONDS
+            self._expire(now)
+
+    def _take_events(self) -> None:
+        for fd, event in self._poller.poll(self._patience()):
+            connection = self._connections.get(fd)
+            if connection is not None:
+                self._on_event(connection, event)
+            elif fd in self._listeners:
+                if self._may_accept(time.monotonic()):
+                    self._accept(self._listeners[fd])
+            elif fd == self._wakeup:
+                eventfd_read(self._wakeup)
+            elif fd in self._watched:  # it has done its work, and would wake the loop again
+                read(fd, RECEIVE_BYTES)
+
+    def _patience(self) -> float:
+        """How long there may be nothing to do."""
+        if self._pipelined or self._predictions.pending:
+            return 0
+        return TICK_SECONDS
+
+    def _wake(self) -> None:
+        """From a thread: there is something to do."""
+        eventfd_write(self._wakeup, 1)
+
+    def _on_event(self, connection: Connection, event: int) -> None:
+        if event & (select.EPOLLHUP | select.EPOLLERR):
+            self._close(connection)
+        elif event & select.EPOLLOUT:
+            self._flush(connection)
+        elif connection.stage is Stage.WORKING:
+            # While somebody works, only the client's going away is of interest.
+            if event & select.EPOLLRDHUP:
+                self._close(connection)
+            else:
+                self._await(connection, select.EPOLLRDHUP)
+        elif event & select.EPOLLIN:
+            self._receive(connection)
+
+    def _may_accept(self, now: float) -> bool:
+        """Whether the next connection is for this worker: not while another has fewer.
+
+        One worker could take all connections of a few busy clients, and leave a core idle. One that
+        stands back looks again after a moment, and then takes what nobody else has taken.
+        """
+        seat = self._service.seat
+        if len(self._connections) <= seat.board.fewest_connections() + 1:
+            return True
+        if now - self._stood_back > STAND_BACK_AGAIN_SECONDS:
+            self._stood_back = now
+        return now - self._stood_back >= STAND_BACK_SECONDS
+
+    def _accept(self, listener: socket.socket, at_once: int = 1) -> None:
+        for _ in range(at_once):
+            try:
+                sock, address = listener.accept()
+            except OSError:  # nobody there, or gone again
+                return
+            if len(self._connections) >= self._max_connections and not self._close_idlest():
+                sock.close()
+                continue
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            expires = time.monotonic() + self._settings.head_timeout
+            peer = address[0] if address else ""
+            connection = Connection(sock, peer, expires, self._settings.http_parser)
+            self._connections[sock.fileno()] = connection
+            self._count_connections()
+            self._poller.register(sock.fileno(), connection.events)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+        elif connection.stage is Stage.LINGERING:
+            connection.lingered += len(data)
+            if connection.lingered > LINGER_BYTES:
+                self._close(connection)
+        else:
+            self._on_data(connection, data)
+
+    # ---- requests ----------------------------------------------------------------------------
+
+    def _on_data(self, connection: Connection, data: bytes) -> None:
+        if connection.stage is Stage.IDLE:
+            connection.expires = time.monotonic() + self._settings.head_timeout
+        try:
+            self._feed(connection, data)
+            if connection.request is None or connection.stage is not Stage.BODY:
+                return
+            if connection.whole:
+                self._dispatch(connection, connection.request)
+        except RequestError as error:
+            self._refuse(connection, error)
+        except MALFORMED as error:
+            self._refuse_malformed(connection, error)
+        except OSError:
+            self._close(connection)
+
+    def _feed(self, connection: Connection, data: bytes) -> None:
+        """Give bytes to the parser, and hold what is buffered against its limits."""
+        before = connection.body_size
+        try:
+            head = connection.feed(data)
+        finally:
+            self._buffered += connection.body_size - before
+        if head is not None:
+            self._on_head(connection, head)
+            connection.check_body()
+        limit = self._settings.buffered_bytes_per_worker
+        if connection.body_size and self._buffered > limit:
+            raise Overloaded(f"{limit} bytes of images are waiting already, try again")
+
+    def _on_head(self, connection: Connection, head: Head) -> None:
+        """The head is there: may the body come?"""
+        service = self._service
+        exchange = service.begin(head.method, head.headers)
+        connection.request = Request(head, exchange)
+        connection.expires = time.monotonic() + self._settings.body_timeout
+        connection.body_limit = OTHER_BODY_BYTES
+        if head.method == "POST" and head.path in service.routes:
+            exchange.route = head.path
+            connection.body_limit = service.check_head(head.path, head.headers, head.length)
+            service.admission.check()
+        if connection.wants_continue:
+            connection.sock.send(CONTINUE)
+
+    def _dispatch(self, connection: Connection, request: Request) -> None:
+        """Hand a whole request to a thread."""
+        exchange = request.exchange
+        predicting = exchange.route in self._service.routes
+        if predicting:
+            self._service.admission.enter(exchange)
+        connection.stage = Stage.WORKING
+        connection.expires = exchange.deadline
+        work = Work(connection, request, connection.take_body(), time.monotonic())
+        if exchange.route == ROUTE and self._predictions.together:
+            self._predictions.add(work)
+            return
+        # Who half closes may still listen; for the little that is no prediction, that is enough.
+        self._await(connection, select.EPOLLRDHUP if predicting else 0)
+        pool = self._predicting if predicting else self._asides
+        pool.submit(self._work, work)
+
+    def _work(self, work: Work) -> None:
+        """In a thread: answer with the application."""
+        exchange = work.request.exchange
+        admitted = exchange.admitted
+        if admitted:
+            exchange.wait_since(work.since)
+        extra = {EXCHANGE_KEY: exchange}
+        try:
+            peer = work.connection.peer
+            answer = call_app(self._app, work.request.head, work.body, peer, extra)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+            answer = self._service.refuse(error, exchange)
+        finally:
+            if admitted:
+                self._service.admission.leave(exchange)
+        self._answers.append((work, answer))
+        self._wake()
+
+    # ---- answers -----------------------------------------------------------------------------
+
+    def _on_answer(self, work: Work, answer: Answer) -> None:
+        self._buffered -= len(work.body)
+        # Its client may be gone, or told that its time is over.
+        connection = work.connection
+        if connection.request is work.request and connection.stage is Stage.WORKING:
+            self._answer(connection, answer)
+
+    def _refuse(self, connection: Connection, error: RequestError) -> None:
+        """Answer without the application."""
+        self._answer(connection, self._service.refusal(error, self._exchange_of(connection)))
+
+    def _refuse_malformed(self, connection: Connection, error: Exception) -> None:
+        """Answer what is not HTTP; where the next request would begin is unknown."""
+        connection.closing = True
+        status = status_of(error)
+        exchange = self._exchange_of(connection)
+        problem = problem_of_status(status, str(error), exchange.request_id)
+        answer = self._service.problem(problem, exchange)
+        answer.headers.update(self._service.finish(exchange, status))
+        self._answer(connection, answer)
+
+    def _exchange_of(self, connection: Connection) -> Exchange:
+        """The record of the request; one that began just now where not even its head is known."""
+        if connection.request is not None:
+            return connection.request.exchange
+        return self._service.begin("-", Headers())
+
+    def _answer(self, connection: Connection, answer: Answer) -> None:
+        head = connection.request.head if connection.request else None
+        connection.closing |= (
+            self._stopping or head is None or not head.keep_alive or not connection.whole
+        )
+        data = response_bytes(answer, head, self._http_date(), close=connection.closing)
+        self._forget_body(connection)
+        connection.stage = Stage.WRITING
+        connection.expires = time.monotonic() + self._settings.body_timeout
+        connection.out = memoryview(data)
+        self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            sent = connection.sock.send(connection.out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        connection.out = connection.out[sent:]
+        if connection.out:
+            self._await(connection, select.EPOLLOUT)
+        elif connection.closing:
+            self._linger(connection)
+        else:
+            rest = connection.next_request()
+            connection.expires = time.monotonic() + self._settings.keep_alive
+            # What has come already goes before what will be read.
+            self._await(connection, 0 if rest else READ)
+            if rest:
+                self._pipelined.append((connection, rest))
+
+    def _await(self, connection: Connection, events: int) -> None:
+        """Be told of these events only."""
+        if connection.events != events:
+            connection.events = events
+            self._poller.modify(connection.sock.fileno(), events)
+
+    def _linger(self, connection: Connection) -> None:
+        """Say that nothing more comes, and read on a while.
+
+        To close with unread bytes resets the connection, and the client may lose the answer.
+        """
+        connection.stage = Stage.LINGERING
+        connection.expires = time.monotonic() + LINGER_SECONDS
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+            self._await(connection, READ)
+        except OSError:
+            self._close(connection)
+
+    # ---- ends --------------------------------------------------------------------------------
+
+    def _expire(self, now: float) -> None:
+        for connection in [c for c in self._connections.values() if c.expires <= now]:
+            stage = connection.stage
+            if stage is Stage.BODY:
+                seconds = self._settings.body_timeout
+                self._refuse(
+                    connection, BodyTimeout(f"the body was not all there after {seconds:g} s")
+                )
+            elif stage is Stage.HEAD:
+                self._refuse(connection, BodyTimeout("the request's head came too slowly"))
+            elif stage is Stage.WORKING:
+                seconds = self._settings.request_timeout
+                connection.closing = self._exchange_of(connection).abandoned = True
+                self._refuse(
+                    connection,
+                    DeadlineExceeded(f"the request was not answered within {seconds:g} s"),
+                )
+            else:
+                self._close(connection)
+
+    def _count_connections(self) -> None:
+        seat = self._service.seat
+        seat.board.set_connections(seat.slot, len(self._connections))
+
+    def _close_idlest(self) -> bool:
+        """Make room: close the kept-alive connection that would be closed next anyway."""
+        idle = (c for c in self._connections.values() if c.stage is Stage.IDLE)
+        idlest = min(idle, key=lambda connection: connection.expires, default=None)
+        if idlest is not None:
+            self._close(idlest)
+        return idlest is not None
+
+    def _close(self, connection: Connection) -> None:
+        exchange = self._exchange_of(connection)
+        exchange.abandoned = True
+        if connection.stage is Stage.BODY:
+            gone = self._service.refuse(CallerGone("the body ended early"), exchange)
+            self._service.finish(exchange, gone.status)
+        self._forget_body(connection)
+        connection.stage = Stage.CLOSED
+        del self._connections[connection.sock.fileno()]
+        self._count_connections()
+        connection.close()  # which takes it out of the poller too
+
+    def _forget_body(self, connection: Connection) -> None:
+        """Give back the room of a body that nobody is to work on; work gives back its own."""
+        self._buffered -= connection.body_size
+        connection.body_size = 0
+
+    def _begin_stop(self) -> None:
+        """Take what the kernel has completed already, and then no more."""
+        self._stopping = True
+        for listener in self._listeners.values():
+            self._accept(listener, at_once=self._max_connections)
+            self._poller.unregister(listener)
+            listener.close()
+        self._listeners = {}
+        soon = time.monotonic() + STOP_IDLE_SECONDS
+        for connection in self._connections.values():
+            if connection.stage is Stage.IDLE:
+                connection.expires = min(connection.expires, soon)
+
+    def _http_date(self) -> str:
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True))
+        return self._date[1]

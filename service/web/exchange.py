@@ -1,0 +1,98 @@
+"""One request and its answer as monitoring sees them."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from werkzeug.datastructures import Headers
+
+from service.inference.classifier import Prediction
+from service.web.errors import CallerGone, DeadlineExceeded
+
+# Kept if it cannot forge a log line, a header or a metric.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+UNMATCHED = "unmatched"
+
+
+@dataclass
+class Exchange:
+    """What is known of one request while it is answered; times in seconds of the monotonic clock.
+
+    ``phases`` maps decode, wait and inference to the seconds spent there. ``admitted``: counted by
+    admission; ``abandoned``: the client is gone; ``finished``: counted and logged.
+    """
+
+    request_id: str
+    method: str
+    started: float
+    deadline: float
+    route: str = UNMATCHED
+    bytes_in: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
+    images: list[tuple[int, int]] = field(default_factory=list)
+    top: list[Prediction] = field(default_factory=list)
+    problem: str | None = None
+    admitted: bool = False
+    abandoned: bool = False
+    finished: bool = False
+
+    @classmethod
+    def begin(cls, method: str, headers: Headers, timeout: float) -> "Exchange":
+        """A request whose head has just been read, with ``timeout`` seconds to be answered in."""
+        now = time.monotonic()
+        return cls(request_id_of(headers), method, now, now + timeout)
+
+    @property
+    def seconds(self) -> float:
+        """How long the request has been here."""
+        return time.monotonic() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def check_wanted(self) -> None:
+        """Stop here if nobody waits for the answer any more.
+
+        Raises:
+            CallerGone: the client has closed its connection.
+            DeadlineExceeded: the request's time is over.
+        """
+        if self.abandoned:
+            raise CallerGone("the client has closed its connection")
+        if time.monotonic() >= self.deadline:
+            raise DeadlineExceeded(
+                f"the request was not answered within {self.deadline - self.started:g} s"
+            )
+
+    def add_phase(self, name: str, seconds: float) -> None:
+        """Add to the time of a phase."""
+        self.phases[name] = self.phases.get(name, 0.0) + seconds
+
+    def wait_since(self, moment: float) -> None:
+        """Add the time since a moment of the monotonic clock to the phase ``wait``."""
+        self.add_phase("wait", time.monotonic() - moment)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time that a ``with`` block takes to a phase."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add_phase(name, time.monotonic() - begun)
+
+
+def request_id_of(headers: Headers) -> str:
+    """``X-Request-ID`` if short and plain, else the trace of ``traceparent``, else a new one."""
+    given = headers.get("X-Request-ID", "")
+    if _PLAIN_ID.fullmatch(given):
+        return given
+    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return trace.group(1) if trace else secrets.token_hex(16)
