@@ -1,0 +1,8 @@
+"""python -m training: see `--help`."""
+
+import sys
+
+from training.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""The table of documented networks: what each costs and what it reaches on CIFAR-10.
+
+Long: hours. A row that is there already is measured again but not trained again, and a stopped one
+is resumed, so the command can be given again until the table is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.inference.classifier import Classifier
+from training import checkpoint
+from training.config import TrainConfig, from_options
+from training.errors import ConfigError
+from training.progress import say
+
+# 2,000 images tell a temperature well enough; the others are worth more in training.
+_MORE = {"validation_fraction": 0.04, "epochs": 60}
+
+ROWS: dict[str, dict[str, Any]] = {
+    "basic": {"architecture": "basic", "epochs": 40},
+    "small-10": {"architecture": "small", "max_minutes": 10.0, **_MORE},
+    "fast-60": {"architecture": "fast", "max_minutes": 60.0, **_MORE},
+    "deep-60": {"architecture": "deep", "max_minutes": 60.0, **_MORE},
+    "deep-60-int8": {"architecture": "deep", "max_minutes": 60.0, "quantize": True, **_MORE},
+    "wide-240": {"architecture": "wide", "max_minutes": 240.0, **_MORE},
+}
+USUAL = [name for name in ROWS if name != "wide-240"]
+HEADINGS = (
+    "recipe",
+    "parameters",
+    "MFLOP",
+    "minutes",
+    "epochs",
+    "accuracy",
+    "calibration error",
+    "ms an image",
+    "MB",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained model. Accuracy and calibration error are those of its card, 0..1."""
+
+    name: str
+    parameters: int
+    flops: int
+    minutes: float
+    epochs: int
+    accuracy: float
+    calibration_error: float
+    milliseconds: float
+    megabytes: float
+
+
+def benchmark(options: argparse.Namespace) -> str:
+    """Train what is asked for and give the table, in Markdown. Raises TrainingError."""
+    unknown = [name for name in options.rows if name not in ROWS]
+    if unknown:
+        raise ConfigError(f"--rows: {unknown[0]!r} is not one of: {', '.join(ROWS)}")
+    results = []
+    for name in options.rows:
+        for seed in options.seeds:
+            say(f"{name}, seed {seed}")
+            results.append(_result(name, row_config(name, seed, options)))
+    return table(results)
+
+
+def row_config(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
+    """What a row trains; `--max-minutes` and `--epochs` cut all rows short, for a try."""
+    asked = {"dataset": "cifar10", "data": options.data, **ROWS[name]}
+    asked |= {"seed": seed, "output": options.folder / f"{name}-{seed}.onnx"}
+    # In integers it is the same run, exported once more.
+    asked["run"] = options.folder / f"{name.removesuffix('-int8')}-{seed}"
+    if options.max_minutes:
+        asked["max_minutes"] = options.max_minutes
+    if options.epochs:
+        asked["epochs"] = options.epochs
+    return from_options(asked)
+
+
+def _result(name: str, config: TrainConfig) -> Result:
+    """Train, unless that is done, and measure."""
+    from training.pipeline import train  # starts TensorFlow
+
+    found = checkpoint.load(config.run_folder)
+    if not (config.output.exists() and found is not None and found.finished):
+        train(config, resume=found is not None)
+        found = checkpoint.load(config.run_folder)
+    log = found.log if found is not None else ()
+    parameters, flops = cost(config)
+    return measured(name, config, log, (parameters, flops))
+
+
+def measured(
+    name: str, config: TrainConfig, log: Sequence[checkpoint.EpochLog], cost_of: tuple[int, int]
+) -> Result:
+    """The row of a model file that is there."""
+    from training.quantisation import milliseconds  # not for --help
+
+    classifier = Classifier.load(config.output)
+    figures = classifier.card.figures
+    return Result(
+        name,
+        *cost_of,
+        minutes=sum(row.seconds for row in log) / 60,
+        epochs=len(log),
+        accuracy=figures.accuracy,
+        calibration_error=figures.calibration_error,
+        milliseconds=milliseconds(classifier)[0],
+        megabytes=config.output.stat().st_size / 1e6,
+    )
+
+
+def cost(config: TrainConfig) -> tuple[int, int]:
+    """Parameters of the served network, and floating-point operations of one image."""
+    import numpy as np
+
+    from training.architectures import ARCHITECTURES, Shape, flops, parameters
+
+    ones = np.ones(3, np.float32)
+    size = config.image_size
+    shape = Shape(size, 10, config.dropout, ones, ones, config.width, config.depth)
+    model = ARCHITECTURES[config.architecture].build(shape, True)
+    return parameters(model), flops(model, size)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown, a line for each recipe: means over its seeds, and the spread where it matters."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
+    for name in dict.fromkeys(result.name for result in results):
+        rows = [result for result in results if result.name == name]
+        first = rows[0]
+        cells = (
+            name,
+            f"{first.parameters:,}",
+            f"{first.flops / 1e6:.0f}",
+            _mean((row.minutes for row in rows), ".1f"),
+            _mean((row.epochs for row in rows), ".1f"),
+            _spread([100 * row.accuracy for row in rows], ".2f"),
+            _spread([100 * row.calibration_error for row in rows], ".2f"),
+            _mean((row.milliseconds for row in rows), ".2f"),
+            f"{first.megabytes:.1f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean(values: Iterable[float], form: str) -> str:
+    return format(statistics.fmean(values), form)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """`91.60 % (91.52 to 91.68)`."""
+    mean = f"{_mean(values, form)} %"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ({format(min(values), form)} to {format(max(values), form)})"

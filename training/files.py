@@ -1,0 +1,46 @@
+"""Files that are never seen half-written: a draft beside the destination, then a rename."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from training.errors import ExportError
+
+
+def draft_path(path: Path) -> Path:
+    """A hidden neighbour of `path`, on the same file system, of this process alone."""
+    # Not tempfile's: those are readable by their owner only, and a rename would keep that.
+    return path.with_name(f".{path.name}.{os.getpid()}.draft")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears with all of its content or not at all. Raises OSError."""
+    draft = draft_path(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Find out now whether `path` can be written later; its folders are made.
+
+    Raises:
+        ExportError: naming the file, and why not.
+    """
+    if path.is_dir():
+        raise ExportError(f"model file {path} cannot be written: it is a folder")
+    draft = draft_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise ExportError(
+            f"model file {path} cannot be written: {error.strerror or error}"
+        ) from error

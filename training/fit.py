@@ -1,0 +1,231 @@
+"""The loop: epochs of steps, a checkpoint after each, resume.
+
+Everything random is a function of the seed and of how far the run is: the order of an epoch's
+images, each step's augmentation, and dropout (its generator's state is one of the network's
+variables). So a checkpoint holds the variables and the log, and nothing else is needed to go on as
+if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from training import checkpoint
+from training.batches import Lesson, batches
+from training.checkpoint import Checkpoint, EpochLog
+from training.config import TrainConfig
+from training.datasets import Dataset, Split
+from training.errors import FitError, Stopped
+from training.progress import bar, say
+from training.run import (
+    Run,
+    averaged,
+    inference_batch,
+    predict_logits,
+    restore,
+    start,
+    take_result,
+    values_of,
+)
+from training.schedule import Pace, rate_factor, size_at
+from training.step import training_step
+from training.teaching import lessons
+
+SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
+ASKED_THREE_TIMES = 3  # the test images: by Keras, by the file, and once for comfort
+
+
+def fit(
+    config: TrainConfig,
+    dataset: Dataset,
+    saved: Checkpoint | None = None,
+    started: float | None = None,
+) -> keras.Model:
+    """Train, or go on from a saved state, and return the network (float32 pixels → logits).
+
+    Without `max_minutes` the result depends on the configuration and the training images alone,
+    and is the same (for a given machine and TensorFlow) whether the run was stopped and resumed or
+    not. `started`, on the monotonic clock, is when the time budget began, if that was before now.
+
+    Raises:
+        RunError: `saved` is of other settings or images, or the run folder cannot be written.
+        FitError: the loss is no longer a number.
+        Stopped: Ctrl-C; the last complete epoch is kept.
+    """
+    began = time.monotonic() if started is None else started
+    identity = {**config.identity(), "images": dataset.digest()}
+    if saved is not None:
+        checkpoint.require_same(saved, identity, config.run_folder)
+    run = start(config, dataset)
+    if saved is None:
+        saved = Checkpoint(identity, (), values_of(run.variables))
+        checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
+    else:
+        restore(run, saved)
+        say(f"resuming after epoch {saved.epochs} of {config.epochs}")
+    try:
+        saved = _train(run, saved, _pace(run, saved, began))
+    except KeyboardInterrupt:
+        done = checkpoint.load(config.run_folder) or saved
+        raise Stopped(
+            f"stopped; epoch {done.epochs} of {config.epochs} is kept in {config.run_folder}: "
+            "the same command with --resume continues"
+        ) from None
+    take_result(run, saved)
+    return run.model
+
+
+def _pace(run: Run, saved: Checkpoint, began: float) -> Pace:
+    """The whole run's; what was trained before a resume counts as time, too."""
+    steps = run.config.epochs * run.steps
+    if not run.config.max_minutes:
+        return Pace(steps, math.inf, began)
+    before = sum(row.seconds for row in saved.log)
+    seconds = run.config.max_minutes * 60 - _reserve(run)
+    if seconds <= time.monotonic() - began:
+        raise FitError(
+            f"--max-minutes: reading and writing alone take longer than "
+            f"{run.config.max_minutes:g} minutes"
+        )
+    return Pace(steps, seconds, began - before)
+
+
+def _reserve(run: Run) -> float:
+    """Seconds that exporting will take: the test images' answers, thrice, and something on top."""
+    sample = run.dataset.validation.images[: inference_batch(run.config.image_size)]
+    predict_logits(run.model, sample)
+    started = time.monotonic()
+    predict_logits(run.model, sample)
+    each = (time.monotonic() - started) / len(sample)
+    return SPARE_SECONDS + ASKED_THREE_TIMES * each * len(run.dataset.test)
+
+
+def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
+    """The epochs that are left, each ending in a checkpoint."""
+    config = run.config
+    lesson = Lesson(
+        run.dataset.train, len(run.dataset.labels), lessons(config, run.dataset), config.teaching
+    )
+    work = Work(lesson, training_step(run))
+    with bar(total=pace.steps, initial=saved.epochs * run.steps, unit="step") as progress:
+        for epoch in range(saved.epochs, config.epochs):
+            if saved.finished:
+                break
+            progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
+            started = time.monotonic()
+            trained = _train_epoch(run, work, epoch, pace, progress)
+            saved = _close_epoch(run, saved, trained, started)
+            saved = dataclasses.replace(saved, finished=_is_over(run, saved, pace))
+            checkpoint.save(saved, config.run_folder)
+            row = saved.log[-1]
+            say(
+                f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
+                f"validation {row.validation_loss:.4f} {row.validation_accuracy:.4f}  "
+                f"{row.seconds:.0f} s"
+            )
+    return saved
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every epoch does."""
+
+    lesson: Lesson
+    step: Callable[..., Any]
+
+
+@dataclass
+class Trained:
+    """What an epoch's steps came to: sums over its images, and the time spent on waiting."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    images: int = 0
+    waiting: float = 0.0
+    rate: float = 0.0
+
+
+def _close_epoch(run: Run, saved: Checkpoint, trained: Trained, started: float) -> Checkpoint:
+    """The checkpoint after an epoch that began at `started`, with its line in the log."""
+    training_seconds = time.monotonic() - started
+    with averaged(run):
+        loss, accuracy = _measure(run.model, run.dataset.validation)
+        better = all(loss < row.validation_loss for row in saved.log)
+        best = values_of(run.weights) if run.config.patience and better else saved.best
+    row = EpochLog(
+        epoch=saved.epochs + 1,
+        learning_rate=trained.rate,
+        loss=trained.loss / max(1, trained.images),
+        accuracy=trained.correct / max(1, trained.images),
+        validation_loss=loss,
+        validation_accuracy=accuracy,
+        seconds=time.monotonic() - started,
+        waiting=trained.waiting / max(1e-9, training_seconds),
+    )
+    return dataclasses.replace(
+        saved, log=(*saved.log, row), variables=values_of(run.variables), best=best
+    )
+
+
+def _is_over(run: Run, saved: Checkpoint, pace: Pace) -> bool:
+    """Whether no epoch is to follow."""
+    if pace.share(saved.epochs * run.steps) >= 1:
+        return True
+    losses = [row.validation_loss for row in saved.log]
+    tired = 0 < run.config.patience < len(losses) - losses.index(min(losses))
+    if tired:
+        say(f"no better validation loss for {run.config.patience} epochs: the best is kept")
+    return tired
+
+
+def _train_epoch(run: Run, work: Work, epoch: int, pace: Pace, progress: Any) -> Trained:
+    """One pass over the images, or as much of it as there is time for."""
+    done, config = Trained(), run.config
+    asked = time.monotonic()
+    for i, batch in enumerate(batches(config, work.lesson, epoch, run.steps)):
+        done.waiting += time.monotonic() - asked
+        number = epoch * run.steps + i
+        share = pace.share(number)
+        if share >= 1:
+            break
+        done.rate = config.learning_rate * rate_factor(config, share)
+        rates = np.array([g.peak for g in run.groups], np.float32) * rate_factor(config, share)
+        seed = np.array([config.seed, number], np.int32)
+        results = work.step(
+            batch.images,
+            batch.targets,
+            batch.wanted,
+            batch.mirrored,
+            seed,
+            rates,
+            size_at(config, share),
+        )
+        loss, correct = (float(x) for x in results)
+        if not math.isfinite(loss):
+            raise FitError(
+                f"the loss became {loss} in epoch {epoch + 1}: try a lower --learning-rate "
+                f"than {config.learning_rate}"
+            )
+        done.loss += loss * len(batch.targets)
+        done.correct += correct
+        done.images += len(batch.targets)
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        progress.update(round(pace.share(number + 1) * pace.steps) - progress.n)
+        asked = time.monotonic()
+    return done
+
+
+def _measure(model: keras.Model, split: Split) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of a split."""
+    logits = predict_logits(model, split.images)
+    losses = keras.losses.sparse_categorical_crossentropy(split.targets, logits, from_logits=True)
+    accuracy = (logits.argmax(axis=1) == split.targets).mean()
+    return float(np.mean(losses.numpy())), float(accuracy)

@@ -1,0 +1,45 @@
+"""What a waiting person sees: bars with the time that is left, and lines between them.
+
+All of it goes to standard error; standard output is for results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:
+    """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely where nobody watches."""
+    rare = {} if sys.stderr.isatty() else {"mininterval": 10.0}
+    return tqdm(items, **{"file": sys.stderr, "dynamic_ncols": True, **rare, **settings})
+
+
+def say(text: str) -> None:
+    """A line of its own, above a bar that may be running."""
+    tqdm.write(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Drop what TensorFlow's native code prints while it starts.
+
+    It speaks before its own log level counts, of optimisations and of a GPU that is not there, in
+    words that look like failures. Exceptions come through. Set TF_CPP_MIN_LOG_LEVEL=0 to see all.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,170 @@
+"""Arrays → pictures: photographs, heat over photographs, many small maps as one sheet."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from service.inference.contract import ModelCard
+from service.inference.imaging import (
+    DECODE_ERRORS,
+    READABLE_FORMATS,
+    ImageLimits,
+    decode_image,
+)
+
+TILE = 64  # pixels of a small map's longer side on a sheet
+COLUMNS = 8
+BRIGHTENING = 0.6  # so that maps are seen beside one that outshines them
+SHOWN_SIDE = 320  # the most pixels of a photograph's longer side on a page
+FLATTEST = 4.0  # photographs of a wilder ratio are shown in the model's
+FOR, AGAINST = (217, 72, 15), (28, 100, 242)  # orange and blue: told apart by everybody
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture as the model takes it, and as a person wants to see the same part of it.
+
+    `pixels`: uint8 [H, W, 3] of the model's size. `shown`: uint8 [h, w, 3], upright, in its own
+    ratio where the model is given the whole picture, in the model's where it takes the centre.
+    """
+
+    pixels: Pixels
+    shown: Pixels
+
+
+def photograph(data: bytes, card: ModelCard) -> Photograph:
+    """Decode a file of any format that the project reads.
+
+    Raises:
+        service.inference.errors.ImageError: it cannot be decoded.
+    """
+    limits = ImageLimits(formats=READABLE_FORMATS)
+    size, resize = (card.input.height, card.input.width), card.input.resize
+    pixels = decode_image(data, size, resize, limits).pixels
+    source = _upright_size(data)
+    ratio = source if resize == "stretch" and max(source) <= FLATTEST * min(source) else size
+    # As large as the file or the model has it, whichever is more, within SHOWN_SIDE.
+    longest = min(SHOWN_SIDE, max(*source, *size))
+    shown_size = (
+        max(1, round(ratio[0] * longest / max(ratio))),
+        max(1, round(ratio[1] * longest / max(ratio))),
+    )
+    return Photograph(pixels, decode_image(data, shown_size, resize, limits).pixels)
+
+
+def _upright_size(data: bytes) -> tuple[int, int]:
+    """Height and width of a file that was decoded before, turned as its EXIF says."""
+    with Image.open(io.BytesIO(data)) as image:
+        try:
+            width, height = ImageOps.exif_transpose(image).size
+        except DECODE_ERRORS:
+            width, height = image.size
+    return height, width
+
+
+def png(pixels: Pixels) -> bytes:
+    """uint8 [H, W, 3] or, with opacity, [H, W, 4] as a PNG file; same pixels, same bytes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    """A PNG file as an address that holds all of it."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def heat(photo: Photograph, values: NDArray[np.floating], largest: float) -> Pixels:
+    """The photograph in grey with what speaks for (orange) and against (blue) laid over it.
+
+    Args:
+        photo: the picture.
+        values: [H, W] of the model's size, above 0 for and below 0 against.
+        largest: the size of value that gets the full colour.
+    """
+    height, width = photo.shown.shape[:2]
+    map_ = Image.fromarray((values / largest).clip(-1, 1).astype(np.float32))
+    strength = np.asarray(map_.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+    grey = np.asarray(Image.fromarray(photo.shown).convert("L"), np.float32)[..., None]
+    colour = np.where(strength > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    opacity = 0.85 * np.abs(strength) ** 0.8
+    return np.asarray(np.rint(_lighter(grey) * (1 - opacity) + colour * opacity), np.uint8)
+
+
+def _lighter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Less contrast, so that the colours lie on top in dark and light places alike."""
+    return 70 + grey * (150 / 255)
+
+
+def smoothed(values: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+    """Each pixel as the mean of the square of 2 x radius + 1 around it, edges repeated."""
+    padded = np.pad(np.asarray(values, np.float64), radius, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)
+    return np.asarray(windows.mean(axis=(2, 3)))
+
+
+def full_colour(values: NDArray[np.floating], least: float = 0.0) -> float:
+    """What gets the full colour: the largest but for 1 % of pixels, and no less than `least`."""
+    return max(float(np.quantile(np.abs(values), 0.99)), least, 1e-12)
+
+
+def sheet_of_maps(maps: NDArray[np.floating]) -> Pixels:
+    """Maps, [C, H, W], as one picture of COLUMNS columns: dark is the least, bright the most.
+
+    All maps have the same scale, so that a filter that is silent is seen to be.
+    """
+    low, high = np.quantile(maps, [0.005, 0.995])
+    shares = ((maps - low) / max(float(high - low), 1e-12)).clip(0, 1) ** BRIGHTENING
+    return _sheet(
+        list((mpl.colormaps["magma"](shares)[..., :3] * 255).round().astype(np.uint8)), gap=6
+    )
+
+
+def sheet_of_filters(weights: NDArray[np.floating]) -> Pixels:
+    """Filters over colours, [filters, 3, h, w], as one picture: grey is 0.
+
+    Each has a scale of its own: what it looks for is in its pattern, not in its size.
+    """
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    shares = weights / np.maximum(largest, 1e-12)
+    tiles = np.rint(127.5 + 127.5 * shares).astype(np.uint8).transpose(0, 2, 3, 1)
+    return _sheet(list(tiles), gap=18)
+
+
+def _sheet(tiles: list[Pixels], gap: int) -> Pixels:
+    """Tiles of one size, [h, w, 3], brought to about TILE pixels; what lies between is clear."""
+    tiles = [_to_tile_size(tile) for tile in tiles]
+    height, width = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / COLUMNS)
+    columns = min(COLUMNS, len(tiles))
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), 0, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // COLUMNS * (height + gap), i % COLUMNS * (width + gap)
+        canvas[top : top + height, left : left + width, :3] = tile
+        canvas[top : top + height, left : left + width, 3] = 255
+    return canvas
+
+
+def _to_tile_size(tile: Pixels) -> Pixels:
+    """Small tiles enlarged by a whole number, their pixels kept square; large ones reduced."""
+    longest = max(tile.shape[:2])
+    if longest <= TILE:
+        return tile.repeat(TILE // longest, axis=0).repeat(TILE // longest, axis=1)
+    size = tuple(max(1, round(n * TILE / longest)) for n in tile.shape[1::-1])
+    return np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BOX))
+
+
+def read(path: Path, card: ModelCard) -> Photograph:
+    """The photograph in a file. Raises OSError or ImageError."""
+    return photograph(path.read_bytes(), card)
