@@ -1,0 +1,18 @@
+"""What every test may ask for: the tiny real model, and real photographs."""
+
+from pathlib import Path
+
+import pytest
+
+from service.inference.classifier import Classifier
+from tests.tiny_model import make_card, write_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx", make_card())
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_model: Path) -> Classifier:
+    return Classifier.load(tiny_model)

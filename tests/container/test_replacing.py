@@ -1,0 +1,36 @@
+"""Containers are replaced behind nginx, under load, as a deployment does it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.container.conftest import Run
+from tests.container.engine import Container
+from tests.load.replacing import (
+    DRAIN_SECONDS,
+    MAX_INSIDE,
+    NGINX,
+    REPLACEMENTS,
+    REQUESTS,
+    replace_under_load,
+)
+
+
+@pytest.mark.skipif(NGINX is None, reason="REPLACEMENT IS NOT TESTED: nginx is not installed")
+@pytest.mark.timeout(300)
+def test_no_request_is_lost_while_containers_are_replaced(run: Run, tmp_path: Path) -> None:
+    def start(port: int | None) -> Container:
+        settings = {
+            "LABELSERVE_DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "LABELSERVE_MAX_INSIDE": str(MAX_INSIDE),
+            "LABELSERVE_WORKERS": "1",
+        }
+        if port is not None:
+            settings["PORT"] = str(port)
+        container = run(environment=settings)
+        container.wait_ready()
+        return container
+
+    outcome, statuses = replace_under_load(start, tmp_path)
+    assert outcome.counts == {200: REQUESTS}
+    assert statuses == [0] * REPLACEMENTS

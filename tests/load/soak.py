@@ -1,0 +1,124 @@
+"""A soak: good, bad and huge images for a long time, and nothing left over.
+
+Starts a service of its own, keeps a few clients busy, and looks at memory, descriptors, threads and
+answers. ``make soak`` runs ten minutes.
+
+    python -m tests.load.soak --seconds 600
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.hostile_images import hostile_images
+from tests.load.open_loop import http_request, offer
+from tests.pictures import encode, photograph
+from tests.server import Server, start_server
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models" / "default.onnx"
+RATE = 60.0
+SLICE_SECONDS = 8.0
+REST_SECONDS = 2.5
+# A slow machine takes longer over a slice than it should: there is something to compare all the same.
+FEWEST_SAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Proportional memory of all processes in kB, descriptors and threads of the workers."""
+
+    seconds: float
+    pss_kb: int
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What was seen: ``drift`` is the late memory over the early, minus 1."""
+
+    answers: dict[int, int]
+    samples: list[Sample]
+    before: Sample
+    left: Sample
+    drift: float
+
+
+def requests() -> list[bytes]:
+    """Mostly small photographs, some large ones, and every hostile file."""
+    small = [encode(photograph(seed, 96, 72), "JPEG") for seed in range(40)]
+    large = [encode(photograph(seed, 2000, 1500), "JPEG") for seed in range(3)]
+    hostile = [case.build() for case in hostile_images()]
+    bodies = [body for body in (*small * 5, *large, *hostile) if len(body) < 5_000_000]
+    return [http_request("POST", "/predict", body) for body in bodies]
+
+
+async def soak(server: Server, seconds: float) -> Soak:
+    """Offer load for ``seconds``, in slices, and look at what is there between them.
+
+    While a huge picture is decoded, hundreds of megabytes come and go; what must not grow is what
+    stays when everything is answered.
+    """
+    bodies = requests()
+    answers: Counter[int] = Counter()
+    samples = []
+    start = time.monotonic()
+    in_a_slice = min(SLICE_SECONDS, seconds / FEWEST_SAMPLES)
+    while (now := time.monotonic() - start) < seconds or len(samples) < FEWEST_SAMPLES:
+        random.shuffle(bodies)
+        outcome = await offer(server.port, bodies, RATE, in_a_slice, patience=60)
+        answers += outcome.counts
+        # Clients have closed their connections; the server needs a moment to see it.
+        await asyncio.sleep(REST_SECONDS)
+        samples.append(_sample(server, now))
+    # Threads and buffers are made when they are first needed: what counts is what is there then.
+    # Of ten minutes: the third to the fifth, and the eighth to the tenth.
+    pss_kb = [sample.pss_kb for sample in samples]
+    warm, half, late = (int(len(samples) * share) for share in (0.2, 0.5, 0.7))
+    drift = statistics.median(pss_kb[late:]) / statistics.median(pss_kb[warm:half]) - 1
+    return Soak(dict(answers), samples, samples[warm], samples[-1], drift)
+
+
+def _sample(server: Server, seconds: float) -> Sample:
+    pids = [server.process.pid, *server.workers]
+    return Sample(seconds, sum(map(_pss_kb, pids)), server.descriptors(), server.threads())
+
+
+def _pss_kb(pid: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    (line,) = (line for line in rollup.splitlines() if line.startswith("Pss:"))
+    return int(line.split()[1])
+
+
+def main() -> int:
+    """Soak, print what was seen as JSON, and say by the exit status whether it is good."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(), start_server(MODEL, workers=2) as server:
+        seen = asyncio.run(soak(server, chosen.seconds))
+    json.dump(asdict(seen), sys.stdout)
+    before, left = seen.before, seen.left
+    faults = []
+    if seen.drift > 0.02:
+        faults.append(f"memory grew by {seen.drift:.1%}")
+    if left.descriptors > before.descriptors or left.threads > before.threads:
+        faults.append(f"left over: {left} after {before}")
+    if Counter(seen.answers)[500] or Counter(seen.answers)[0]:
+        faults.append(f"answers: {seen.answers}")
+    sys.stdout.write(f"\ndrift {seen.drift:+.2%}; answers {seen.answers}\n")
+    sys.stdout.write("; ".join(faults) + "\n" if faults else "nothing left over\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""The soak in short: ``make soak`` is the one that proves something about memory."""
+
+import asyncio
+
+import pytest
+
+from tests.load.soak import MODEL, soak
+from tests.server import start_server
+
+SECONDS = 30.0
+
+
+@pytest.mark.timeout(180)
+def test_half_a_minute_leaves_nothing_behind() -> None:
+    with start_server(MODEL, workers=2) as server:
+        seen = asyncio.run(soak(server, SECONDS))
+        assert set(seen.answers) <= {200, 400, 415, 422, 429}
+        assert seen.left.descriptors <= seen.before.descriptors
+        assert seen.left.threads <= seen.before.threads
+        assert seen.left.pss_kb < 1.3 * seen.before.pss_kb
+        assert not server.tracebacks

@@ -1,0 +1,132 @@
+"""Classifier: what a model file must be, and what it answers."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import external_data_helper
+
+from service.inference.classifier import Classifier
+from service.inference.errors import (
+    CardError,
+    ContractMismatch,
+    ModelError,
+    ModelNotFound,
+    ModelUnreadable,
+)
+from tests.tiny_model import make_card, make_graph, write_model
+
+
+def test_probabilities_are_those_of_the_graph(tiny_classifier: Classifier) -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images[0, ..., 2] = 255
+    images[1, ..., 1] = 128
+    logits = images.mean(axis=(1, 2)) * 8 / 255
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = tiny_classifier.predict(images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_rank_orders_and_cuts(tiny_classifier: Classifier) -> None:
+    row = np.array([0.2, 0.7, 0.1], np.float32)
+    ranked = tiny_classifier.rank(row)
+    assert [p.label for p in ranked] == ["green", "red", "blue"]
+    assert ranked[0].probability == pytest.approx(0.7)
+    assert [p.label for p in tiny_classifier.rank(row, 1)] == ["green"]
+    assert len(tiny_classifier.rank(row, 99)) == 3
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 8, 8, 3), np.float32),
+        np.zeros((1, 8, 9, 3), np.uint8),
+        np.zeros((8, 8, 3), np.uint8),
+    ],
+)
+def test_wrong_pixels_are_refused(tiny_classifier: Classifier, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        tiny_classifier.predict(images)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"nothing\.onnx"):
+        Classifier.load(tmp_path / "nothing.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x09" * 100])
+def test_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        Classifier.load(path)
+
+
+def test_half_a_model(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "half.onnx"
+    path.write_bytes(tiny_model.read_bytes()[: tiny_model.stat().st_size // 2])
+    with pytest.raises(ModelError):
+        Classifier.load(path)
+
+
+def test_model_without_card(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="no card"):
+        Classifier.load(write_model(tmp_path / "m.onnx", None))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.replace('"schema":1', '"schema":2'), "schema"),
+        (lambda card: card.replace('"schema":1,', ""), "schema"),
+        (lambda card: card.replace('"stretch"', '"squeeze"'), "resize"),
+        (lambda card: card.replace('"name":"tiny"', '"name":"tiny","colour":1'), "colour"),
+        (lambda card: card.replace('"blue"', '"red"'), "repeated"),
+        (lambda card: card[:-1], "card"),
+    ],
+)
+def test_card_that_is_not_as_it_must_be(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    text = change(make_card().to_json())
+    assert text != make_card().to_json()
+    with pytest.raises(CardError, match=message):
+        Classifier.load(write_model(tmp_path / "m.onnx", text))
+
+
+def test_labels_that_do_not_match_the_output(tmp_path: Path) -> None:
+    card = make_card(labels=("a", "b", "c", "d"))
+    with pytest.raises(ContractMismatch, match="4 labels"):
+        Classifier.load(write_model(tmp_path / "m.onnx", card))
+
+
+def test_input_size_that_does_not_match_the_graph(tmp_path: Path) -> None:
+    with pytest.raises(ContractMismatch, match="image"):
+        Classifier.load(write_model(tmp_path / "m.onnx", make_card(size=(8, 9))))
+
+
+def test_output_that_is_no_probability(tmp_path: Path) -> None:
+    graph = make_graph()
+    graph.graph.node[3].op_type = "Relu"
+    del graph.graph.node[3].attribute[:]
+    with pytest.raises(ContractMismatch, match="probability"):
+        Classifier.load(write_model(tmp_path / "m.onnx", make_card(), graph))
+
+
+def test_data_outside_of_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_model(tmp_path / "m.onnx", make_card())
+    model = onnx.load(path)
+    external_data_helper.convert_model_to_external_data(model, location="w.bin", size_threshold=0)
+    onnx.save(model, path)
+    assert (tmp_path / "w.bin").exists()
+    monkeypatch.chdir(tmp_path)  # where a careless runtime would find it
+    with pytest.raises(ModelUnreadable):
+        Classifier.load(path)
+
+
+def test_card_survives_the_round_trip() -> None:
+    card = make_card()
+    assert type(card).from_json(card.to_json()) == card

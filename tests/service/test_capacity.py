@@ -1,0 +1,106 @@
+"""Cores and memory as a container may use them: cgroups of both versions, and none."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.capacity import available_cores, default_workers, share
+from service.memory import available_memory
+
+HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A machine of eight cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    return 8
+
+
+def tree(folder: Path, **files: str) -> Path:
+    """A cgroup file system; ``__`` stands for a folder."""
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100000 100000\n", 1),
+        ("50000 100000\n", 0.5),
+        ("150000 100000\n", 1.5),
+        ("10000 50000\n", 0.2),
+        ("max 100000\n", 8),
+        ("3200000 100000\n", 8),
+        ("", 8),
+        ("max\n", 8),
+    ],
+)
+def test_cgroup_2(tmp_path: Path, cores: int, text: str, expected: float) -> None:
+    assert cores == 8
+    assert available_cores(tree(tmp_path, cpu_DOT_max=text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("100000", 1), ("50000", 0.5), ("-1", 8), ("1600000", 8)]
+)
+def test_cgroup_1(tmp_path: Path, cores: int, quota: str, expected: float) -> None:
+    assert cores == 8
+    files = {"cpu__cpu_DOT_cfs_quota_us": quota, "cpu__cpu_DOT_cfs_period_us": "100000\n"}
+    assert available_cores(tree(tmp_path, **files)) == expected
+
+
+def test_no_cgroup(tmp_path: Path, cores: int) -> None:
+    assert available_cores(tmp_path / "nothing") == cores
+
+
+@pytest.mark.skipif(not HAS_AFFINITY, reason="this system knows no affinity")
+def test_affinity_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3})
+    assert available_cores(tmp_path) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 4})
+    assert available_cores(tree(tmp_path, cpu_DOT_max="50000 100000")) == 0.5
+
+
+def test_where_there_is_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores(tmp_path) == 1
+
+
+def test_this_machine() -> None:
+    assert 0 < available_cores() <= (os.cpu_count() or 1)
+    assert available_memory() > 10**8
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers"), [(0.1, 1), (0.5, 1), (1, 1), (1.01, 2), (2, 2), (64, 64)]
+)
+def test_workers(cores: float, workers: int) -> None:
+    assert default_workers(cores) == workers
+
+
+@pytest.mark.parametrize(
+    ("total", "workers", "each"), [(128, 1, 128), (128, 2, 64), (128, 3, 43), (1, 8, 1), (0, 2, 1)]
+)
+def test_share(total: int, workers: int, each: int) -> None:
+    assert share(total, workers) == each
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory_DOT_max": "536870912\n"}, 536870912),
+        ({"memory__memory_DOT_limit_in_bytes": "536870912\n"}, 536870912),
+        ({"memory_DOT_max": "max\n"}, None),
+        ({"memory__memory_DOT_limit_in_bytes": "9223372036854771712\n"}, None),
+        ({}, None),
+    ],
+)
+def test_memory(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert available_memory(tree(tmp_path, **files)) == (expected or physical)

@@ -1,0 +1,162 @@
+"""Taking up another model while requests are answered."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.web.last_good import LastGood
+from tests.pictures import encode, photograph
+from tests.server import Server, eventually, start_server
+from tests.tiny_model import make_card, make_graph, write_model
+
+PICTURE = encode(photograph(1, 24, 24), "PNG")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    write_model(tmp_path / "models" / "m.onnx", make_card(version="one"))
+    write_model(tmp_path / "two.onnx", make_card(version="two", size=(9, 5)), make_graph(3, (9, 5)))
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    settings = {"workers": 2, "model_poll_seconds": 0.3, "open_model": "true"}
+    with start_server(folder / "models" / "m.onnx", **settings) as running:
+        yield running
+
+
+def version(server: Server) -> str:
+    return str(server.post("/predict", PICTURE).json()["model"]["version"])
+
+
+def everybody_says(server: Server, wanted: str) -> bool:
+    return all(version(server) == wanted for _ in range(12))
+
+
+def refusals(server: Server) -> float:
+    return server.metric("labelserve_model_loads_total", result="refused")
+
+
+def put(folder: Path, content: bytes) -> None:
+    """As an operator does it: beside, then over."""
+    draft = folder / "models" / "draft"
+    draft.write_bytes(content)
+    draft.replace(folder / "models" / "m.onnx")
+
+
+def test_a_new_model_takes_over_and_nothing_is_lost(server: Server, folder: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    unready: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            reply = server.post("/predict", PICTURE)
+            seen.append((reply.status, reply.json()["model"]["version"]))
+            if server.get("/health/ready").status != 200:
+                unready.append(1)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    put(folder, (folder / "two.onnx").read_bytes())
+    assert eventually(lambda: everybody_says(server, "two"))
+    stop.set()
+    for client in clients:
+        client.join()
+    assert {status for status, _ in seen} == {200}
+    assert {spoken for _, spoken in seen} == {"one", "two"}
+    assert not unready
+    assert server.get("/model").json()["version"] == "two"
+    assert server.get("/health").json()["model"]["version"] == "two"
+    spoken_for = frozenset({("name", "tiny"), ("version", "two")})
+    assert server.metrics()["labelserve_model_info", spoken_for] == 1
+
+
+def test_sighup_looks_at_once_and_restarts_nobody(folder: Path) -> None:
+    path = folder / "models" / "m.onnx"
+    with start_server(path, workers=2, model_poll_seconds=3600) as server:
+        before = server.workers
+        put(folder, (folder / "two.onnx").read_bytes())
+        server.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: everybody_says(server, "two"))
+        assert server.workers == before
+
+
+@pytest.mark.parametrize("content", ["half", "text", "no card", "another contract"])
+def test_what_does_not_fit_is_refused_and_the_old_one_stays(
+    server: Server, folder: Path, content: str
+) -> None:
+    bad = folder / "bad.onnx"
+    if content == "no card":
+        write_model(bad, None)
+    elif content == "another contract":
+        write_model(bad, make_card(labels=("a", "b", "c", "d"), version="three"))
+    elif content == "half":
+        whole = (folder / "two.onnx").read_bytes()
+        bad.write_bytes(whole[: len(whole) // 2])
+    else:
+        bad.write_text("not a model")
+    put(folder, bad.read_bytes())
+    assert eventually(lambda: refusals(server) == 2)
+    time.sleep(1)  # it is not tried again and again
+    assert refusals(server) == 2
+    assert everybody_says(server, "one")
+    assert server.ready()
+    refused = [r for r in server.records if r["message"].startswith("new model refused")]
+    assert len(refused) == 2
+    put(folder, (folder / "two.onnx").read_bytes())
+    assert eventually(lambda: everybody_says(server, "two"))
+
+
+def test_a_file_that_is_still_being_copied_is_left_alone(server: Server, folder: Path) -> None:
+    whole = (folder / "two.onnx").read_bytes()
+    with (folder / "models" / "m.onnx").open("wb") as file:
+        for start in range(0, len(whole), len(whole) // 12):
+            file.write(whole[start : start + len(whole) // 12])
+            file.flush()
+            time.sleep(0.1)
+    assert eventually(lambda: everybody_says(server, "two"))
+    assert refusals(server) == 0
+
+
+def test_a_worker_that_dies_beside_a_refused_file_is_replaced(server: Server, folder: Path) -> None:
+    put(folder, b"not a model")
+    assert eventually(lambda: refusals(server) == 2)
+    victim = server.workers[0]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
+    assert eventually(server.ready)
+    assert everybody_says(server, "one")
+    put(folder, (folder / "two.onnx").read_bytes())
+    assert eventually(lambda: everybody_says(server, "two"))
+
+
+def test_a_link_that_is_switched_counts_as_a_new_file(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    shutil.copy(folder / "models" / "m.onnx", folder / "a" / "m.onnx")
+    shutil.copy(folder / "two.onnx", folder / "b" / "m.onnx")
+    link = folder / "current"
+    link.symlink_to("a")
+    with start_server(link / "m.onnx", workers=1, model_poll_seconds=0.3) as server:
+        assert everybody_says(server, "one")
+        (folder / "next").symlink_to("b")
+        (folder / "next").replace(link)
+        assert eventually(lambda: everybody_says(server, "two"))
+
+
+def test_the_last_good_model_is_what_was_stored_last() -> None:
+    kept = LastGood()
+    assert kept.load() is None
+    for content in (b"a" * 100_000, b"b", b"c" * 5, b"c" * 5, b""):
+        kept.store(content)
+        assert kept.load() == content

@@ -1,0 +1,140 @@
+"""The documentation is complete, and true where that can be asked of the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.inference.classifier import Classifier
+from service.settings import DEFAULT_MODEL, Settings, variable_name
+from service.web.app import create_app
+from service.web.metrics import Metrics
+from service.web.problems import KINDS
+from service.web.scoreboard import Scoreboard
+from tests.monitoring import files
+from tests.server import ROOT
+
+DOCS = ROOT / "docs"
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+API = (DOCS / "api.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every table."""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def first_words(text: str) -> list[str]:
+    """What stands in code type in the first column of a page's tables."""
+    return [name for cells in rows(text) for name in re.findall(r"`([^`]+)`", cells[0])]
+
+
+def as_documented(value: Any) -> str:
+    """A setting's default as it would be written in the environment."""
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if value == DEFAULT_MODEL:
+        return str(DEFAULT_MODEL.relative_to(ROOT))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that a page's headings have in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_settings_are_all_documented_and_no_others() -> None:
+    documented = [name for name in first_words(SETTINGS) if name != "variable"]
+    assert sorted(documented) == sorted(map(variable_name, Settings.__struct_fields__))
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(Settings), ids=lambda field: field.name)
+def test_a_settings_default_is_the_true_one(field: msgspec.structs.FieldInfo) -> None:
+    (cells,) = [cells for cells in rows(SETTINGS) if cells[0] == f"`{variable_name(field.name)}`"]
+    code = re.match(r"`([^`]*)`", cells[1])
+    assert (code.group(1) if code else cells[1]) == as_documented(field.default)
+    assert len(cells[2]) > 10
+
+
+def test_settings_that_pages_speak_of_exist() -> None:
+    known = {variable_name(field) for field in Settings.__struct_fields__}
+    for page in PAGES:
+        spoken = set(re.findall(r"\bLABELSERVE_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
+        assert spoken <= known, page.name
+
+
+def test_routes_are_all_documented(tiny_classifier: Classifier) -> None:
+    headings = re.findall(r"^## (?:GET|POST) (.+)$", API, re.MULTILINE)
+    documented = {path for heading in headings for path in heading.split(", ")}
+    rules = {rule.rule for rule in create_app(Settings(), tiny_classifier).url_map.iter_rules()}
+    assert documented == rules
+
+
+def test_problems_are_all_documented_with_their_status() -> None:
+    documented = {
+        (int(status), slug)
+        for cells in rows(API)
+        if len(cells) == 3 and re.match(r"\d", cells[0])
+        for status in cells[0].split(", ")
+        for slug in re.findall(r"`([a-z-]+)`", cells[1])
+    }
+    assert documented == {(kind.status, kind.slug) for kind in KINDS.values()}
+
+
+def test_statuses_of_the_api_all_have_somebody_to_act() -> None:
+    def statuses(text: str) -> set[str]:
+        return {s for cells in rows(text) for s in re.findall(r"^\d{3}|(?<=, )\d{3}", cells[0])}
+
+    section = OPERATIONS.partition("\n## Statuses\n")[2].partition("\n## ")[0]
+    assert statuses(API)
+    assert statuses(API) | {"200"} <= {s for c in rows(section) for s in re.findall(r"\d{3}", c[0])}
+
+
+def test_metrics_are_all_documented_and_no_others() -> None:
+    section = OPERATIONS.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    text = Metrics(Scoreboard(1)).to_text().decode()
+    exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    kinds = {name: kind for name, kind in exported.items() if not name.endswith("_created")}
+    documented = {
+        cells[0].strip("`"): re.split(r"[;,]", cells[1])[0]
+        for cells in rows(section)
+        if cells[0].startswith("`")
+    }
+    assert documented == kinds
+
+
+def test_alerts_are_all_documented_and_no_others() -> None:
+    section = OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^### (\w+)\n\n(\w+):", section, re.MULTILINE)
+    rules = [(alert.name, alert.content["labels"]["severity"]) for alert in files.alerts()]
+    assert sorted(documented) == sorted(rules)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+def test_make_targets_that_pages_speak_of_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= targets, page.name

@@ -1,0 +1,144 @@
+"""What is counted, against counting by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.inference.classifier import Classifier
+from tests.training.conftest import fill_folder
+from training import calibration, evaluation
+from training.errors import DataError
+from training.report import answers as counting
+from training.report.answers import Answers, LabelResult
+
+# shown, said, with what probability
+ROWS = [(0, 0, 0.9), (0, 1, 0.8), (1, 1, 0.7), (1, 1, 0.6), (1, 0, 0.95), (2, 1, 0.5)]
+
+
+def answers(rows: list[tuple[int, int, float]], labels: str = "abcd") -> Answers:
+    probabilities = np.zeros((len(rows), len(labels)))
+    for row, (_, said, p) in zip(probabilities, rows, strict=True):
+        row[:] = (1 - p) / (len(labels) - 1)
+        row[said] = p
+    paths = tuple(Path("photos") / labels[shown] / f"{i}.png" for i, (shown, *_) in enumerate(rows))
+    targets = np.array([shown for shown, *_ in rows])
+    return Answers(
+        tuple(labels), Path("photos"), False, paths, targets, probabilities.astype(np.float32), ()
+    )
+
+
+def test_confusion_counts_what_was_shown_in_rows() -> None:
+    assert counting.confusion(answers(ROWS)).tolist() == [
+        [1, 1, 0, 0],
+        [1, 2, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+def test_precision_and_recall() -> None:
+    assert counting.per_label(answers(ROWS)) == [
+        LabelResult("a", 2, 1 / 2, 1 / 2),
+        LabelResult("b", 3, 2 / 4, 2 / 3),
+        LabelResult("c", 1, None, 0.0),
+        LabelResult("d", 0, None, None),
+    ]
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    found = counting.confident_mistakes(answers(ROWS), 2)
+
+    assert found == [4, 1]
+    assert answers(ROWS).name(4) == "b/4.png"
+
+
+def test_frequent_confusions_leave_out_what_is_right() -> None:
+    rows = [*ROWS, (2, 1, 0.4)]
+
+    found = counting.frequent_confusions(counting.confusion(answers(rows)), 3)
+
+    assert found == [(2, 1, 2), (0, 1, 1), (1, 0, 1)]
+
+
+def test_a_typical_success_is_its_labels_median() -> None:
+    rows = [(0, 0, 0.9), (0, 0, 0.6), (0, 0, 0.7), (1, 0, 0.8), (2, 2, 0.9)]
+
+    assert counting.typical_successes(answers(rows), 5) == [2, 4]
+    assert counting.typical_successes(answers(rows), 1) == [2]
+
+
+def test_bins_are_of_equal_mass_and_give_the_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(int(rng.integers(4)), int(rng.integers(4)), rng.uniform(0.3, 1)) for _ in range(47)]
+    found = answers(rows)
+
+    bins = counting.reliability(found)
+
+    assert sorted({b.images for b in bins}) == [3, 4]
+    assert len(bins) == 15
+    confidences = sorted(p for *_, p in rows)
+    assert bins[0].confidence == pytest.approx(np.mean(confidences[: bins[0].images]), abs=1e-6)
+    error = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 47
+    assert error == pytest.approx(
+        calibration.calibration_error(found.probabilities, found.targets), abs=1e-6
+    )
+
+
+def test_wilsons_interval() -> None:
+    # Published worked example: 81 of 263 gives 0.2553 to 0.3662 (Newcombe, 1998).
+    low, high = counting.accuracy_interval(81, 263)
+
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert counting.accuracy_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_a_folder_is_answered_as_evaluate_does(
+    tiny_classifier: Classifier, tiny_model: Path, tmp_path: Path
+) -> None:
+    import argparse
+
+    folder = fill_folder(tmp_path / "photos", images=7)
+    broken = folder / "red" / "0003.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+
+    found = counting.ask(tiny_classifier, folder)
+
+    options = argparse.Namespace(model=tiny_model, data=folder, strict=False)
+    expected = evaluation.evaluate(options)
+    assert len(found.paths) == expected.images == 20
+    assert found.accuracy == pytest.approx(expected.accuracy)
+    assert not found.is_test
+    (line,) = found.unreadable
+    assert line.startswith("red/0003.png: ")
+    assert " at 0x" not in line
+    assert {found.labels[t] for t, p in zip(found.targets, found.paths, strict=True)} == {
+        "red",
+        "green",
+        "blue",
+    }
+    for target, path in zip(found.targets, found.paths, strict=True):
+        assert found.labels[target] == path.parent.name
+
+
+def test_answers_stay_with_their_files_over_many_batches(
+    tiny_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill_folder(tmp_path / "photos", images=7)
+    whole = counting.ask(tiny_classifier, folder)
+    monkeypatch.setattr(counting, "BATCH", 2)
+
+    parts = counting.ask(tiny_classifier, folder)
+
+    assert parts.paths == whole.paths
+    np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_labels_that_the_model_does_not_know_are_named(
+    tiny_classifier: Classifier, tmp_path: Path
+) -> None:
+    folder = fill_folder(tmp_path / "photos")
+    (folder / "red").rename(folder / "scarlet")
+
+    with pytest.raises(DataError, match="scarlet"):
+        counting.ask(tiny_classifier, folder)

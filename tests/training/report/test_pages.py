@@ -1,0 +1,222 @@
+"""The pages as a browser gets them."""
+
+import html.parser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from service.inference.contract import ResizeRule
+from tests.pictures import random_pixels
+from tests.tiny_model import make_card, make_graph, write_model
+from tests.training.conftest import TrainedModel, fill_folder
+from tests.training.report.nets import colour_filters, write
+from training.commands import main
+from training.report import page, results
+
+ROOT = Path(__file__).parents[3]
+TIMES = "\N{MULTIPLICATION SIGN}"
+HOSTILE = ("<script>alert(1)<|script>", "a\nb & \"c\" 'd' {0} %s $x^2$", "\u202eقطة" + "W" * 190)
+
+
+class Seen(html.parser.HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def seen(path: Path) -> Seen:
+    parser = Seen()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser
+
+
+def require_self_contained(found: Seen) -> None:
+    addresses = [v for name, v in found.attributes if name in ("src", "srcset", "href")]
+    assert addresses
+    assert all(re.match(r"data:image/png;base64,[\w+/=]+$|#[\w-]+$", x) for x in addresses)
+    assert not {"script", "link", "iframe", "object", "base"} & set(found.tags)
+    style = next(text for text in found.text if "color-scheme" in text)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert any("default-src 'none'" in v for name, v in found.attributes if name == "content")
+
+
+def test_a_report_of_a_trained_model(trained_model: TrainedModel, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    folder = fill_folder(tmp_path / "photos", images=3)
+
+    assert (
+        main(["report", *map(str, (trained_model.path, "--data", folder, "--output", output))]) == 0
+    )
+
+    found = seen(output)
+    text = " ".join(found.text).replace(TIMES, "x")
+    require_self_contained(found)
+    for words in ("Over time", "loss at the end", "keeps its promise", "Surest mistakes"):
+        assert words in text
+    for words in ("Important pixels", "convolution 4", "excite a filter", "32 filters of"):
+        assert words in text
+    assert "Measured on all 9 images of" in text
+    assert str(tmp_path) not in output.read_text(encoding="utf-8")
+
+
+def test_names_from_outside_stay_text(tmp_path: Path) -> None:
+    labels = tuple(sorted(HOSTILE))
+    model = write_model(tmp_path / "m.onnx", make_card(labels=labels), make_graph())
+    for label in labels:
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(2):
+            name = f"<img src=x onerror=alert({i})>.png"
+            pixels = random_pixels(9, 9, 3, seed=i)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / name)
+    output = tmp_path / "report.html"
+
+    words = ["report", model, "--data", tmp_path / "photos", "--output", output]
+    assert main([str(word) for word in words]) == 0
+
+    found = seen(output)
+    require_self_contained(found)
+    assert not any(name.startswith("on") for name, _ in found.attributes)
+    assert "<script>alert(1)<|script>" in found.text
+    assert any("onerror=alert(1)>.png" in text for text in found.text)
+    assert "a\N{REPLACEMENT CHARACTER}b & \"c\" 'd' {0} %s $x^2$" in found.text
+    assert "No curves" in " ".join(found.text)
+    assert "no convolutions" in " ".join(found.text)
+
+
+def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx", colour_filters(), ("red", "green", "blue"))
+    folder = fill_folder(tmp_path / "photos", images=2)
+    pages = [tmp_path / name for name in ("one.html", "two.html")]
+
+    for output in pages:
+        words = ["report", model, "--data", folder, "--output", output]
+        assert main([str(word) for word in words]) == 0
+
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+@pytest.mark.parametrize(("size", "resize"), [((3, 400), "stretch"), ((50, 40), "crop")])
+def test_an_image_is_explained(tmp_path: Path, size: tuple[int, int], resize: ResizeRule) -> None:
+    card = make_card(resize=resize)
+    model = write_model(tmp_path / "m.onnx", card, colour_filters())
+    image = tmp_path / "a&b.bmp"
+    Image.fromarray(random_pixels(*size, 3)).save(image)
+    output = tmp_path / "deep" / "explain.html"
+
+    assert main(["explain", str(model), str(image), "--output", str(output)]) == 0
+
+    found = seen(output)
+    text = " ".join(found.text).replace(TIMES, "x")
+    require_self_contained(found)
+    assert "a&b.bmp" in found.text
+    assert found.text.count("Why ") == 2
+    assert "As the model sees it: 8x8" in text
+    assert ("its centre" in text) == (resize == "crop")
+    assert "excite a filter" in text
+
+
+def test_what_cannot_be_differentiated_is_said_and_the_rest_stands(tmp_path: Path) -> None:
+    graph = colour_filters()
+    relu = next(node for node in graph.graph.node if node.op_type == "Relu")
+    relu.op_type = "Softsign"
+    model = write(tmp_path / "m.onnx", graph, ("red", "green", "blue"))
+    image = tmp_path / "x.png"
+    Image.fromarray(random_pixels(9, 9, 3)).save(image)
+    output = tmp_path / "explain.html"
+
+    assert main(["explain", str(model), str(image), "--output", str(output)]) == 0
+
+    text = " ".join(seen(output).text).replace(TIMES, "x")
+    assert "the operator Softsign, which this code cannot differentiate" in text
+    assert "Covering: " in text
+    assert "convolution 1: 3 maps of 6x6" in text
+
+
+def test_neither_page_starts_tensorflow(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx", colour_filters(), ("red", "green", "blue"))
+    folder = fill_folder(tmp_path / "photos", images=2)
+    code = (
+        "import sys; from training.commands import main\n"
+        "model, data, image, out = sys.argv[1:]\n"
+        "assert main(['report', model, '--data', data, '--output', out]) == 0\n"
+        "assert main(['explain', model, image, '--output', out]) == 0\n"
+        "assert not {'tensorflow', 'keras', 'tf2onnx'} & set(sys.modules), 'TensorFlow'\n"
+    )
+    words = [model, folder, folder / "red" / "0000.jpg", tmp_path / "page.html"]
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["report", "{model}", "--data", "{tmp}/nowhere"], "nowhere does not exist"),
+        (["report", "{model}", "--data", "{tmp}/photos", "--run", "{tmp}/photos"], "log.csv"),
+        (["report", "{model}", "--data", "{tmp}/photos", "--output", "{tmp}"], "it is a folder"),
+        (["report", "{tmp}/no.onnx", "--data", "{tmp}/photos"], "no.onnx"),
+        (["explain", "{model}", "{tmp}/nothing.jpg"], "nothing.jpg cannot be read"),
+        (["explain", "{model}", "{model}"], "no image"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    named: str,
+) -> None:
+    fill_folder(tmp_path / "photos", images=1)
+    known = {"{tmp}": str(tmp_path), "{model}": str(tiny_model)}
+    for short, long in known.items():
+        words = [word.replace(short, long) for word in words]
+
+    assert main(words) == 1
+
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert named in message
+
+
+def test_a_log_is_read_by_its_columns(tmp_path: Path) -> None:
+    text = "epoch,loss,note,accuracy\n1,2.5,first,0.1\n2,1.5,second,0.25\n"
+    (tmp_path / "log.csv").write_text(text)
+
+    found = results.read_log(tmp_path)
+
+    assert found == {"epoch": [1, 2], "loss": [2.5, 1.5], "accuracy": [0.1, 0.25]}
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.9341, "93.4 %"),
+        (0.99999, "> 99.9 %"),
+        (0.0001, "< 0.1 %"),
+        (1.0, "100.0 %"),
+        (0.0, "0.0 %"),
+        (0.9995, "> 99.9 %"),
+        (0.9994, "99.9 %"),
+    ],
+)
+def test_percentages_are_never_rounded_to_all_or_nothing(share: float, shown: str) -> None:
+    assert page.percent(share).replace("\N{NO-BREAK SPACE}", " ") == shown

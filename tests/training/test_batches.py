@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from training.batches import Lesson, batches, epoch_order, mirrored_images
+from training.config import TrainConfig
+from training.datasets import Split
+
+
+def test_each_epoch_takes_every_image_in_an_order_of_its_own() -> None:
+    orders = [epoch_order(0, epoch, 50).tolist() for epoch in range(3)]
+
+    assert all(sorted(order) == list(range(50)) != order for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    assert epoch_order(0, 2, 50).tolist() == orders[2]
+    assert epoch_order(1, 2, 50).tolist() != orders[2]
+
+
+def test_alternating_images_are_mirrored_in_every_second_epoch() -> None:
+    config = TrainConfig(alternate=True)
+    epochs = [mirrored_images(config, epoch, 1000) for epoch in range(4)]
+
+    np.testing.assert_array_equal(epochs[0], ~epochs[1])
+    np.testing.assert_array_equal(epochs[0], epochs[2])
+    assert 400 < epochs[0].sum() < 600
+    other = TrainConfig(alternate=True, seed=1)
+    assert not np.array_equal(epochs[0], mirrored_images(other, 0, 1000))
+
+
+def test_by_chance_about_half_are_mirrored_in_each_epoch() -> None:
+    epochs = [mirrored_images(TrainConfig(), epoch, 1000) for epoch in range(3)]
+
+    assert all(400 < mirrored.sum() < 600 for mirrored in epochs)
+    assert 400 < (epochs[0] ^ epochs[1]).sum() < 600
+    assert not mirrored_images(TrainConfig(flip=False), 0, 1000).any()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_batches_are_an_epoch_in_equal_parts(steps: int) -> None:
+    numbers = np.arange(10)
+    split = Split(np.broadcast_to(numbers[:, None, None, None], (10, 4, 4, 3)), numbers)
+    config = TrainConfig(seed=3)
+
+    found = [*batches(config, Lesson(split, 10), epoch=1, steps=steps)]
+
+    assert len(found) == steps
+    assert {len(batch.targets) for batch in found} <= {10 // steps, 10 // steps + 1}
+    targets = np.concatenate([batch.targets for batch in found])
+    np.testing.assert_array_equal(targets, epoch_order(3, 1, 10))
+    mirrored = mirrored_images(config, 1, 10)
+    for batch in found:
+        assert batch.images[:, 0, 0, 0].tolist() == batch.targets.tolist()
+        np.testing.assert_array_equal(batch.mirrored, mirrored[batch.targets])
+        np.testing.assert_array_equal(batch.wanted, np.eye(10)[batch.targets])
+
+
+def test_a_teacher_is_asked_about_the_image_that_is_shown() -> None:
+    targets = np.array([0, 1, 2])
+    split = Split(np.zeros((3, 4, 4, 3), np.uint8), targets)
+    answers = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 2)).astype(np.float32)
+    lesson = Lesson(split, 3, answers, 0.75)
+
+    wanted = lesson.wanted(np.array([2, 0]), np.array([True, False]))
+
+    expected = 0.25 * np.eye(3)[[2, 0]] + 0.75 * np.stack([answers[2, 1], answers[0, 0]])
+    np.testing.assert_allclose(wanted, expected, rtol=1e-6)

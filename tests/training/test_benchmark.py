@@ -1,0 +1,83 @@
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import TrainedModel
+from training.benchmark import ROWS, USUAL, Result, benchmark, cost, measured, row_config, table
+from training.checkpoint import EpochLog
+from training.commands import main
+from training.config import from_options
+from training.errors import ConfigError
+
+RESULT = Result("small-10", 387_000, 52_000_000, 9.5, 8, 0.87, 0.008, 0.46, 1.6)
+LOG = [EpochLog(i, 0.1, 1.0, 0.5, 1.0, 0.5, 30.0) for i in (1, 2)]
+
+
+def options(folder: Path, **changes: object) -> argparse.Namespace:
+    asked = {"rows": USUAL, "seeds": [0, 1], "max_minutes": None, "epochs": None}
+    return argparse.Namespace(data=Path("data"), folder=folder, **{**asked, **changes})
+
+
+def test_the_table_has_means_and_spreads() -> None:
+    other = dataclasses.replace(RESULT, accuracy=0.872, minutes=9.7)
+    single = dataclasses.replace(RESULT, name="basic")
+
+    lines = table([RESULT, other, single]).splitlines()
+
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| small-10 | 387,000 | 52 | 9.6 | 8.0 | 87.10 % (87.00 to 87.20)" in lines[2]
+    assert "| 87.00 % |" in lines[3]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_can_be_trained(name: str, tmp_path: Path) -> None:
+    config = row_config(name, 3, options(tmp_path))
+
+    assert config.seed == 3
+    assert config.output == tmp_path / f"{name}-3.onnx"
+    parameters, flops = cost(config)
+    assert parameters > 300_000
+    assert flops > 2 * parameters
+
+
+def test_rows_can_be_cut_short(tmp_path: Path) -> None:
+    config = row_config("fast-60", 0, options(tmp_path, max_minutes=2.0, epochs=1))
+
+    assert (config.max_minutes, config.epochs) == (2.0, 1)
+
+
+def test_integers_are_another_export_of_the_same_run(tmp_path: Path) -> None:
+    whole, small = (row_config(name, 1, options(tmp_path)) for name in ("deep-60", "deep-60-int8"))
+
+    assert whole.run_folder == small.run_folder
+    assert whole.identity() == small.identity()
+    assert whole.output != small.output
+    assert small.quantize
+
+
+def test_the_row_is_that_of_the_file(trained_model: TrainedModel) -> None:
+    config = from_options({"output": trained_model.path})
+
+    result = measured("basic", config, LOG, (5, 6))
+
+    assert (result.parameters, result.flops, result.epochs, result.minutes) == (5, 6, 2, 1.0)
+    assert 0 < result.milliseconds < 1000
+    assert result.megabytes == pytest.approx(trained_model.path.stat().st_size / 1e6)
+    assert 0 <= result.accuracy <= 1
+
+
+def test_an_unknown_row_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--rows: 'big' is not one of: basic, small-10"):
+        benchmark(options(tmp_path, rows=["big"]))
+
+
+def test_the_command_finds_out_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["benchmark", "--data", str(tmp_path / "nowhere"), "--folder", str(tmp_path / "out")]
+
+    assert main(words) == 1
+    assert "nowhere does not exist" in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""The command as a person types it: mostly in processes of its own."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service.inference.classifier import Classifier
+from tests.training.conftest import TrainedModel, fill_folder
+from training import checkpoint
+from training.commands import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "training", *map(str, words)]
+
+
+def training_words(data: Path, output: Path, *more: object) -> list[object]:
+    words = ["--data", data, "--output", output, "--image-size", 16, "--epochs", 40]
+    return [*words, "--batch-size", 16, "--architecture", "basic", "--patience", 0, *more]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_ctrl_c_stops_cleanly_and_resume_ends_where_an_uninterrupted_run_does(
+    tmp_path: Path,
+) -> None:
+    data = fill_folder(tmp_path / "photos", images=20)
+    whole, stopped = tmp_path / "whole.onnx", tmp_path / "stopped.onnx"
+    log = tmp_path / "stopped" / checkpoint.LOG
+
+    process = subprocess.Popen(
+        command(*training_words(data, stopped)), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            if len(log.read_text().splitlines()) > 2:
+                break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "--resume continues" in said
+    saved = checkpoint.load(tmp_path / "stopped")
+    assert saved is not None
+    assert 2 <= saved.epochs < 40
+    assert not stopped.exists()
+
+    refused = run(*training_words(data, stopped))
+    assert refused.returncode == 1
+    assert "--resume" in refused.stderr
+    resumed = run(*training_words(data, stopped, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "cuda" not in resumed.stderr.lower()  # TensorFlow's start is not shown
+    assert f"resuming after epoch {saved.epochs} of 40" in resumed.stderr
+    assert (
+        main([*map(str, training_words(data, whole))]) == 0
+    )  # in this process: TensorFlow is here
+    versions = {Classifier.load(path).card.version[-8:] for path in (whole, stopped)}
+    assert len(versions) == 1  # digests of the graphs, weights included
+    assert "resume" not in Classifier.load(stopped).card.provenance.command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["evaluate", "--help"], ["card", "--help"], ["--epochs", "0"], ["--data", "no"]],
+)
+def test_tensorflow_is_not_waited_for(words: list[str]) -> None:
+    code = (
+        "import sys; from training.commands import main\n"
+        "try: status = main(sys.argv[1:])\n"
+        "except SystemExit as stop: status = stop.code\n"
+        "assert not {'tensorflow', 'keras', 'tf2onnx'} & set(sys.modules), 'TensorFlow'\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if "--help" in words else 2 if "--epochs" in words else 1)
+
+
+def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    text = capsys.readouterr().out
+    for word in ("--resume", "--seed", "--strict", "--image-size", "evaluate:", "card:", "basic:"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "named"),
+    [
+        (["--data", "{tmp}/nowhere"], 1, "nowhere does not exist"),
+        (["--data", "{tmp}/photos/red"], 1, "no label folders"),
+        (["--data", "{tmp}/photos", "--architecture", "basik"], 2, "not one of: basic"),
+        (["--data", "{tmp}/photos", "--output", "{tmp}/photos"], 2, "needs a suffix"),
+        (["--data", "{tmp}/photos", "--output", "{tmp}/photos/red/0000.jpg/m.onnx"], 1, "m.onnx"),
+        (["--data", "{tmp}/photos", "--output", "{tmp}/m.onnx", "--resume"], 1, "no checkpoint"),
+        (["--data", "{tmp}/broken", "--output", "{tmp}/m.onnx", "--strict"], 1, "0003.png"),
+        (["card", "{tmp}/nowhere.onnx"], 1, "nowhere.onnx"),
+        (["evaluate", "{tmp}/photos/red/0000.jpg", "--data", "{tmp}/photos"], 1, "0000.jpg"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+    named: str,
+) -> None:
+    fill_folder(tmp_path / "photos")
+    broken = fill_folder(tmp_path / "broken") / "green" / "0003.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+
+    found = main([word.replace("{tmp}", str(tmp_path)) for word in words])
+
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert found == status
+    assert message.startswith("error: ")
+    assert named in message
+
+
+def test_evaluate_measures_the_file_alone(
+    trained_model: TrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill_folder(tmp_path / "photos", images=4)
+
+    assert main(["evaluate", str(trained_model.path), "--data", str(folder)]) == 0
+    assert "images             12 (all)" in capsys.readouterr().out
+    assert main(["evaluate", str(trained_model.path), "--data", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 12
+
+
+def test_card_prints_what_the_file_says(
+    trained_model: TrainedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["card", str(trained_model.path)]) == 0
+
+    card = Classifier.load(trained_model.path).card
+    assert json.loads(capsys.readouterr().out) == json.loads(card.to_json())

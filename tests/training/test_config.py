@@ -1,0 +1,134 @@
+import argparse
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.architectures import ARCHITECTURES
+from training.config import TrainConfig, add_options, from_options
+from training.errors import ConfigError
+from training.recipes import RECIPES
+
+
+def parsed(*words: str) -> TrainConfig:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return from_options(vars(parser.parse_args(words)))
+
+
+def test_no_options_are_the_defaults() -> None:
+    assert parsed() == TrainConfig()
+
+
+def test_data_alone_means_a_folder() -> None:
+    assert parsed("--data", "photos").dataset == "folder"
+    assert parsed("--data", "photos", "--dataset", "cifar10").dataset == "cifar10"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--dataset cifar10 --architecture basic --epochs 3 --no-flip --seed 7",
+        "--dataset folder --data 'my photos' --image-size 48x64 --resize crop --strict",
+        "--learning-rate 0.01 --output a/b.onnx --run c --name x --model-version 1.2",
+    ],
+)
+def test_the_command_on_the_card_makes_the_same_configuration(words: str) -> None:
+    config = parsed(*shlex.split(words))
+
+    assert parsed(*shlex.split(config.command())[3:]) == config
+
+
+def test_nothing_published_names_a_folder_of_this_machine(tmp_path: Path) -> None:
+    config = TrainConfig(
+        dataset="folder",
+        data=tmp_path / "photos",
+        output=Path("..") / "secret" / "model.onnx",
+        run=tmp_path / "run",
+    )
+
+    published = f"{config.command()} {config.published()}"
+
+    assert str(tmp_path) not in published
+    assert "secret" not in published
+    assert config.published()["data"] == "photos"
+    assert config.published()["output"] == "model.onnx"
+
+
+def test_relative_paths_are_published_as_typed() -> None:
+    config = TrainConfig(dataset="cifar10", data=Path("data/cifar10"))
+
+    assert "--data data/cifar10" in config.command()
+
+
+def test_identity_leaves_out_what_the_weights_do_not_depend_on() -> None:
+    first = TrainConfig(output=Path("a.onnx"), name="a", strict=True)
+
+    assert first.identity() == TrainConfig().identity()
+    assert first.identity() != TrainConfig(seed=1).identity()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"architecture": "basik"}, "--architecture: 'basik' is not one of: basic"),
+        ({"dataset": "cifar"}, "--dataset: 'cifar' is not one of: cifar10, folder"),
+        ({"resize": "fit"}, "--resize: 'fit' is not one of: stretch, crop"),
+        ({"dataset": "folder"}, "--dataset folder needs --data"),
+        ({"epochs": 0}, "--epochs: 0 is below 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate: nan is below"),
+        ({"validation_fraction": 0.9}, "--validation-fraction: 0.9 is above 0.5"),
+        ({"image_size": (15, 32)}, "--image-size: 15x32 does not fit architecture basic"),
+        ({"image_size": (32, 4000)}, "--image-size: 32x4000"),
+        ({"shift": 32}, "--shift: 32 pixels"),
+        ({"cutout": 32}, "--cutout: 32 pixels"),
+        ({"start_scale": 0.5}, "--start-scale: basic takes one size only; small, fast"),
+        ({"architecture": "small", "image_size": (16, 16), "start_scale": 0.5}, "0.5 of 16x16"),
+        ({"optimizer": "adam"}, "--optimizer: 'adam' is not one of: adamw, sgd, lion, muon"),
+        ({"loss": "hinge"}, "--loss: 'hinge' is not one of: cross-entropy, squared-error"),
+        ({"schedule": "step"}, "--schedule: 'step' is not one of: cosine, triangular, constant"),
+        ({"output": Path("model")}, "--output: model needs a suffix"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**options)
+
+    assert named in str(error.value)
+
+
+def test_a_recipe_stands_between_the_defaults_and_what_is_asked_for() -> None:
+    config = parsed("--architecture", "small", "--epochs", "3")
+
+    assert config.optimizer == RECIPES["small"]["optimizer"]
+    assert config.epochs == 3
+    assert config.command().endswith("--architecture small --epochs 3")
+
+
+def test_help_tells_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_options(parser)
+    parser.print_help()
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: 128; small, fast, deep, wide: 512)" in text
+    assert "(default: no; small, fast, deep, wide: yes)" in text
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values())
+def test_recipes_are_of_options(recipe: dict[str, Any]) -> None:
+    assert recipe.keys() <= {item.name for item in dataclasses.fields(TrainConfig)}
+
+
+def test_every_architecture_has_a_recipe() -> None:
+    assert RECIPES.keys() == ARCHITECTURES.keys()
+    for name in RECIPES:
+        assert parsed("--architecture", name).architecture == name
+
+
+@pytest.mark.parametrize("size", ["large", "32x", "x32", "3x3x3"])
+def test_a_size_that_is_none_is_named(size: str) -> None:
+    with pytest.raises(ConfigError, match="--image-size"):
+        parsed("--image-size", size)

@@ -1,0 +1,53 @@
+"""The model in the repository, that a fresh clone serves."""
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from service.inference.classifier import Classifier
+from service.inference.contract import ModelCard
+from training.config import add_options, from_options
+from training.datasets import CIFAR10_LABELS
+
+MODEL = Path(__file__).parents[2] / "models" / "default.onnx"
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    return Classifier.load(MODEL).card
+
+
+def test_the_readable_card_is_the_one_in_the_file(card: ModelCard) -> None:
+    assert json.loads(MODEL.with_suffix(".json").read_bytes()) == json.loads(card.to_json())
+
+
+def test_it_is_small_and_good_enough(card: ModelCard) -> None:
+    assert MODEL.stat().st_size < 8_000_000
+    assert card.labels == CIFAR10_LABELS
+    assert card.figures.split == "test"
+    assert card.figures.images == 10_000
+    assert card.figures.accuracy >= 0.80
+    assert card.figures.parity <= 1e-5
+    assert "JPEG edition" in card.training_data.name
+
+
+def test_the_command_on_the_card_makes_the_configuration_on_the_card(card: ModelCard) -> None:
+    words = shlex.split(card.provenance.command)
+    assert words[:3] == ["python", "-m", "training"]
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+
+    config = from_options(vars(parser.parse_args(words[3:])))
+
+    # Options that came after the model was made are at values that change nothing.
+    assert card.provenance.config.items() <= config.published().items()
+
+
+def test_the_card_names_no_folder_of_the_machine_that_made_it(card: ModelCard) -> None:
+    text = json.dumps([card.provenance.command, card.provenance.config])
+
+    assert re.search(r"(^|[\s\"'=])(/|~|[A-Za-z]:)", text) is None, text

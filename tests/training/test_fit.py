@@ -1,0 +1,264 @@
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training.conftest import in_memory
+from training import checkpoint, datasets, fit, run, step
+from training.checkpoint import Checkpoint
+from training.config import TrainConfig
+from training.datasets import Dataset
+from training.errors import FitError, RunError, Stopped
+
+
+@pytest.fixture
+def dataset(config: TrainConfig) -> Dataset:
+    return datasets.load(config)
+
+
+def saved_in(config: TrainConfig) -> Checkpoint:
+    saved = checkpoint.load(config.run_folder)
+    assert saved is not None
+    return saved
+
+
+def in_folder(config: TrainConfig, folder: Path) -> TrainConfig:
+    return dataclasses.replace(config, run=folder)
+
+
+def assert_same_weights(first: keras.Model, second: keras.Model, *, same: bool = True) -> None:
+    pairs = zip(first.get_weights(), second.get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs) is same
+
+
+def test_it_learns(config: TrainConfig, dataset: Dataset) -> None:
+    config = dataclasses.replace(config, epochs=12, learning_rate=0.005)
+
+    model = fit.fit(config, dataset)
+
+    log = saved_in(config).log
+    assert [row.epoch for row in log] == list(range(1, 13))
+    assert log[-1].loss < log[0].loss / 2
+    answers = run.predict_logits(model, dataset.test.images).argmax(axis=1)
+    assert (answers == dataset.test.targets).mean() >= 0.8
+
+
+def test_the_same_seed_gives_the_same_weights(
+    config: TrainConfig, dataset: Dataset, tmp_path: Path
+) -> None:
+    first = fit.fit(in_folder(config, tmp_path / "1"), dataset)
+    second = fit.fit(in_folder(config, tmp_path / "2"), dataset)
+    other = fit.fit(in_folder(dataclasses.replace(config, seed=1), tmp_path / "3"), dataset)
+
+    assert_same_weights(first, second)
+    assert_same_weights(first, other, same=False)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 5])
+def test_a_stopped_run_continues_to_the_same_weights(
+    config: TrainConfig,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: int,
+) -> None:
+    config = dataclasses.replace(config, epochs=3)  # of two steps each
+    whole = fit.fit(in_folder(config, tmp_path / "whole"), dataset)
+    stopped = in_folder(config, tmp_path / "stopped")
+    build_step = step.training_step
+
+    def stopping_step(of: run.Run) -> Any:
+        compute, taken = build_step(of), 0
+
+        def counted(*batch: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken > stop_at:
+                raise KeyboardInterrupt
+            return compute(*batch)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "training_step", stopping_step)
+        with pytest.raises(Stopped, match=f"epoch {stop_at // 2} of 3 .*--resume"):
+            fit.fit(stopped, dataset)
+    resumed = fit.fit(stopped, dataset, saved_in(stopped))
+
+    assert_same_weights(whole, resumed)
+    assert_same_logs(saved_in(in_folder(config, tmp_path / "whole")), saved_in(stopped))
+
+
+def assert_same_logs(first: Checkpoint, second: Checkpoint) -> None:
+    first_log, second_log = (
+        [dataclasses.replace(row, seconds=0, waiting=0) for row in saved.log]
+        for saved in (first, second)
+    )
+    assert first_log == second_log
+
+
+def test_dropout_goes_on_where_it_was(config: TrainConfig, dataset: Dataset) -> None:
+    """The generator's state is among the variables that a checkpoint has."""
+    before = run.start(config, dataset)
+    states = [v for v in before.model.variables if "seed_generator" in v.path]
+
+    fit.fit(config, dataset)
+
+    assert len(states) == 1
+    index = [v.path for v in before.variables].index(states[0].path)
+    assert not np.array_equal(saved_in(config).variables[index], states[0].numpy())
+
+
+def test_other_images_are_not_resumed(config: TrainConfig, dataset: Dataset) -> None:
+    fit.fit(config, dataset)
+    other = in_memory(dataset)
+    images = np.asarray(other.train.images)
+    images[0] ^= 1
+
+    with pytest.raises(RunError, match="other images"):
+        fit.fit(config, other, saved_in(config))
+
+
+def test_a_run_folder_that_cannot_be_written_stops_at_once(
+    config: TrainConfig, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(RunError, match="file"):
+        fit.fit(in_folder(config, tmp_path / "file"), dataset)
+
+
+def test_a_loss_that_is_no_number_is_said(config: TrainConfig, dataset: Dataset) -> None:
+    config = dataclasses.replace(config, learning_rate=1e30, warmup=0.0)
+
+    with pytest.raises(FitError, match="--learning-rate"):
+        fit.fit(config, dataset)
+
+
+def test_channel_statistics_are_exact() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 9, 3), np.uint8)
+    images[..., 2] = 7
+
+    mean, deviation = run.channel_statistics(images)
+
+    np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(deviation[:2], images.std(axis=(0, 1, 2))[:2], rtol=1e-6)
+    assert deviation[2] == 1
+
+
+def test_logits_do_not_depend_on_the_batch(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = run.start(config, dataset).model
+    images = dataset.train.images
+    together = run.predict_logits(model, images)
+    monkeypatch.setattr(run, "INFERENCE_BATCH", 4)
+
+    np.testing.assert_allclose(run.predict_logits(model, images), together, atol=1e-5)
+
+
+def test_the_checkpoint_knows_its_run(config: TrainConfig, dataset: Dataset) -> None:
+    fit.fit(config, dataset)
+
+    identity = saved_in(config).identity
+    assert json.loads(json.dumps(identity)) == {**config.identity(), "images": dataset.digest()}
+
+
+def small(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """A tiny staged network with everything that a run can have."""
+    asked: dict[str, Any] = {"architecture": "small", "width": 0.1, "depth": 1}
+    asked["optimizer"] = "muon"
+    return dataclasses.replace(config, learning_rate=0.1, **asked, **changes)
+
+
+def test_all_together_resumes_to_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
+    """Muon, averages, growing images, the best weights: nothing is forgotten by a checkpoint."""
+    config = small(config, average=0.5, start_scale=0.75, patience=3, alternate=True, epochs=4)
+    config = dataclasses.replace(config, image_size=(16, 16))
+    dataset = datasets.load(config)
+    kept: list[Checkpoint] = []
+    save = checkpoint.save
+
+    def saving(state: Checkpoint, folder: Path) -> None:
+        kept.append(state)
+        save(state, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", saving)
+        whole = fit.fit(in_folder(config, tmp_path / "whole"), dataset)
+    assert [state.epochs for state in kept] == [0, 1, 2, 3, 4]
+    resumed = fit.fit(in_folder(config, tmp_path / "resumed"), dataset, kept[2])
+
+    assert_same_weights(whole, resumed)
+    assert not any(state.finished for state in kept[:-1])
+    assert kept[-1].finished
+
+
+def test_averages_are_what_is_measured_and_kept(config: TrainConfig, dataset: Dataset) -> None:
+    config = small(config, average=0.9)
+
+    model = fit.fit(config, dataset)
+
+    saved = saved_in(config)
+    state = run.start(config, dataset)
+    run.restore(state, saved)
+    for average, kept in zip(state.averages, model.weights, strict=True):
+        np.testing.assert_array_equal(average.numpy(), kept.numpy())
+    last = {weight.path: weight.numpy() for weight in state.model.weights}
+    assert not np.array_equal(last["conv1_1/kernel"], model.get_layer("conv1_1").get_weights()[0])
+    logits = run.predict_logits(model, dataset.validation.images)
+    accuracy = (logits.argmax(axis=1) == dataset.validation.targets).mean()
+    assert saved.log[-1].validation_accuracy == pytest.approx(accuracy)
+
+
+def test_patience_stops_and_keeps_the_best(config: TrainConfig, dataset: Dataset) -> None:
+    config = dataclasses.replace(
+        config, patience=2, epochs=50, learning_rate=0.05, schedule="constant", warmup=0.0
+    )
+
+    model = fit.fit(config, dataset)
+
+    saved = saved_in(config)
+    losses = [row.validation_loss for row in saved.log]
+    assert len(losses) < 50
+    assert losses.index(min(losses)) == len(losses) - 3
+    assert saved.finished
+    logits = run.predict_logits(model, dataset.validation.images)
+    rows = np.arange(len(logits))
+    exact = np.log(np.exp(logits).sum(axis=1)) - logits[rows, dataset.validation.targets]
+    assert exact.mean() == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_a_time_budget_ends_the_run_with_its_schedule(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(config, epochs=10**6, max_minutes=0.05)
+    monkeypatch.setattr(fit, "SPARE_SECONDS", 0.0)
+
+    started = time.monotonic()
+    fit.fit(config, dataset)
+
+    assert 2 < time.monotonic() - started < 20
+    saved = saved_in(config)
+    assert saved.finished
+    assert saved.epochs > 2
+    assert saved.log[-1].learning_rate < 0.2 * config.learning_rate
+    assert max(row.learning_rate for row in saved.log) > 0.3 * config.learning_rate
+
+
+def test_a_budget_that_is_none_is_said(config: TrainConfig, dataset: Dataset) -> None:
+    with pytest.raises(FitError, match="--max-minutes"):
+        fit.fit(dataclasses.replace(config, max_minutes=0.1), dataset)
+
+
+def test_the_log_tells_how_long_images_were_waited_for(
+    config: TrainConfig, dataset: Dataset
+) -> None:
+    fit.fit(config, dataset)
+
+    assert all(0 <= row.waiting < 0.5 for row in saved_in(config).log)
