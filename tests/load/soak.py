@@ -28,7 +28,7 @@ MODEL = ROOT / "models" / "default.onnx"
 RATE = 60.0
 SLICE_SECONDS = 8.0
 REST_SECONDS = 2.5
-# A slow machine takes longer over a slice than it should: there is something to compare all the same.
+# A slow machine takes longer over a slice; there has to be something to compare all the same.
 FEWEST_SAMPLES = 6
 
 
@@ -70,7 +70,7 @@ async def soak(server: Server, seconds: float) -> Soak:
     """
     bodies = requests()
     answers: Counter[int] = Counter()
-    samples = []
+    samples: list[Sample] = []
     start = time.monotonic()
     in_a_slice = min(SLICE_SECONDS, seconds / FEWEST_SAMPLES)
     while (now := time.monotonic() - start) < seconds or len(samples) < FEWEST_SAMPLES:
