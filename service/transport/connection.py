@@ -140,7 +140,7 @@ class Connection:
     def next_request(self) -> bytes:
         """Be ready for another request; what has come of it already."""
         rest: bytes = self._parser.remaining() if self.whole else b""
-        if self.request is not None and "Transfer-Encoding" in self.request.head.headers:
+        if self.request is not None and self.request.head.headers.getlist("Transfer-Encoding"):
             self._parser = make_parser(self._choice, self._on_head, self._on_body)
         else:
             self._parser.reset()

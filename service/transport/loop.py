@@ -12,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from os import eventfd, eventfd_read, eventfd_write, read
 
-from werkzeug.datastructures import Headers
-
 from service.logs import together
 from service.transport.connection import CONTINUE, READ, RECEIVE_BYTES, Connection, Stage
 from service.transport.parser import MALFORMED, status_of
 from service.transport.predictions import ROUTE, Predictions, Work
-from service.transport.request import Head, Request, WsgiApp, call_app, response_bytes
+from service.transport.request import Fields, Head, Request, WsgiApp, call_app, response_bytes
 from service.web.app import EXCHANGE_KEY
 from service.web.errors import (
     BodyTimeout,
@@ -318,7 +316,7 @@ class Loop:
         """The record of the request; one that began just now where not even its head is known."""
         if connection.request is not None:
             return connection.request.exchange
-        return self._service.begin("-", Headers())
+        return self._service.begin("-", Fields([]))
 
     def _answer(self, connection: Connection, answer: Answer) -> None:
         head = connection.request.head if connection.request else None

@@ -121,7 +121,7 @@ class Predictions:
         top_k = parse_qs(head.query, keep_blank_values=True).get("top_k") if head.query else None
         return self._service.predictor.open(
             work.body,
-            head.headers.get("Content-Type"),
+            head.headers.get("Content-Type", ""),
             top_k[0] if top_k else None,
             work.request.exchange,
         )

@@ -2,13 +2,11 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
-
-from werkzeug.datastructures import Headers
 
 from service.web.exchange import Exchange
 from service.web.service import Answer
@@ -19,6 +17,32 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _HOP_BY_HOP = ("connection", "content-length", "date", "transfer-encoding")
 
 
+class Fields:
+    """A request's header fields, found by name in any case.
+
+    Werkzeug's ``Headers`` compare a name with every field there is; most that are asked for are not
+    there at all.
+    """
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def get(self, name: str, default: str, /) -> str:
+        """The first value of a name."""
+        values = self._values.get(name.lower())
+        return values[0] if values else default
+
+    def getlist(self, name: str, /) -> list[str]:
+        """All values of a name."""
+        return self._values.get(name.lower(), [])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+
 @dataclass(frozen=True)
 class Head:
     """A request up to its body."""
@@ -26,7 +50,7 @@ class Head:
     method: str
     path: str
     query: str
-    headers: Headers
+    headers: Fields
     version: tuple[int, int]
     length: int | None
     keep_alive: bool
@@ -40,7 +64,7 @@ class Head:
             # Werkzeug takes leading slashes for one: so does whoever picks a prediction's thread.
             path="/" + unquote_to_bytes(path).decode("latin-1").lstrip("/"),
             query=query.decode("latin-1"),
-            headers=Headers(
+            headers=Fields(
                 [
                     (name.decode("latin-1"), value.decode("latin-1"))
                     for name, value in parser.headers

@@ -4,10 +4,9 @@ import hmac
 from hashlib import sha256
 from pathlib import Path
 
-from werkzeug.datastructures import Headers
-
 from service.settings import Settings
 from service.web.errors import Unauthorized
+from service.web.exchange import Headers
 
 _ALWAYS_OPEN = ("/health", "/health/live", "/health/ready")
 

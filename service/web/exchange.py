@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from werkzeug.datastructures import Headers
+from typing import Protocol
 
 from service.inference.classifier import Prediction
 from service.web.errors import CallerGone, DeadlineExceeded
@@ -17,6 +16,13 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 UNMATCHED = "unmatched"
+
+
+class Headers(Protocol):
+    """A request's header fields, whoever has read them."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """The first value of a name, in whatever case it was sent."""
 
 
 @dataclass

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import Flask, current_app, g
-from werkzeug.datastructures import Headers
 
 from service.inference.classifier import Classifier, read_model
 from service.inference.errors import ImageError, ModelError
@@ -15,7 +14,7 @@ from service.settings import Settings
 from service.web.access import Access
 from service.web.admission import Admission
 from service.web.errors import NotReady, RequestError
-from service.web.exchange import Exchange
+from service.web.exchange import Exchange, Headers
 from service.web.metrics import Metrics
 from service.web.prediction import Predictor
 from service.web.problems import Problem, problem_headers, problem_of, problem_of_status
@@ -122,7 +121,7 @@ class Service:
         self.access.check(route, headers)
         if self.seat.board.draining and not self.settings.drain_seconds:
             raise NotReady("the service is stopping")
-        return self.routes[route].check_head(headers.get("Content-Type"), length)
+        return self.routes[route].check_head(headers.get("Content-Type", ""), length)
 
     def refuse(self, error: Exception, exchange: Exchange) -> Answer:
         """The answer to a request that cannot be met; what is not foreseen is our own fault."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
@@ -40,7 +41,7 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
         WrongMediaType: the type says that the body is no image (or no multipart, where only that
             is taken).
     """
-    declared = parse_options_header(content_type)[0].lower()
+    declared = _declared(content_type or "")
     if declared == MULTIPART:
         return True
     image = declared.startswith("image/") and declared != "image/svg+xml"
@@ -48,6 +49,11 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
         wanted = MULTIPART if multipart_only else f"an image type, or {MULTIPART}"
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
+
+
+@lru_cache(maxsize=64)  # clients have few of them
+def _declared(content_type: str) -> str:
+    return parse_options_header(content_type)[0].lower()
 
 
 def single_image(body: bytes, content_type: str | None, max_image_bytes: int) -> bytes:

@@ -169,7 +169,7 @@ class Profile:
         watch.lap("enter")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         exchange.bytes_in = len(body)
-        content_type = head.headers.get("Content-Type")
+        content_type = head.headers.get("Content-Type", "")
         opened = service.predictor.open(body, content_type, None, exchange)
         watch.lap("open")
         pixels = service.predictor.decode(opened, exchange)

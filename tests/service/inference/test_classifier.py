@@ -39,6 +39,13 @@ def test_rank_orders_and_cuts(tiny_classifier: Classifier) -> None:
     assert len(tiny_classifier.rank(row, 99)) == 3
 
 
+def test_equal_probabilities_are_ranked_as_the_card_has_them(tiny_classifier: Classifier) -> None:
+    row = np.array([0.25, 0.5, 0.25], np.float32)
+    ranked = tiny_classifier.rank(row)
+    first, second, third = tiny_classifier.card.labels
+    assert [p.label for p in ranked] == [second, first, third]
+
+
 @pytest.mark.parametrize(
     "images",
     [
