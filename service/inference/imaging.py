@@ -56,6 +56,9 @@ _SLOW_SHARE = 10
 # Transforms to sRGB are kept for the profiles seen last, which are their keys: none too large.
 _KEPT_TRANSFORMS = 8
 _LARGEST_KEPT_PROFILE = 2**21
+# Every grey, and colours from all over the cube: uint8 [N, 1, 3].
+_GREYS = np.arange(256, dtype=np.uint8).repeat(3).reshape(-1, 3)
+_COLOURS = np.vstack([_GREYS, np.indices((18, 18, 18), np.uint8).reshape(3, -1).T * 15])[:, None]
 
 # What Pillow's readers raise on damaged files. Everything else is a fault of ours.
 DECODE_ERRORS = (
@@ -407,14 +410,14 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _transform_of(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform of a profile to sRGB; None where it is damaged or for other colours."""
+    """The transform of a profile to sRGB; None of one that is damaged, does not fit, or is sRGB."""
     keep = len(profile) <= _LARGEST_KEPT_PROFILE
     return _kept_transform(profile, mode) if keep else _transform(profile, mode)
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
-        return ImageCms.buildTransform(
+        transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             mode,
@@ -424,6 +427,16 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         )
     except (ImageCms.PyCMSError, *DECODE_ERRORS):
         return None
+    return None if _changes_nothing(transform) else transform
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether it moves no colour by more than a level: most profiles are somebody's sRGB."""
+    if transform.input_mode not in ("RGB", "RGBA"):
+        return False
+    before = Image.fromarray(_COLOURS).convert(transform.input_mode)
+    after = np.asarray(transform.apply(before), np.int16)
+    return int(np.abs(after - np.asarray(before, np.int16)).max()) <= 1
 
 
 _kept_transform = lru_cache(maxsize=_KEPT_TRANSFORMS)(_transform)

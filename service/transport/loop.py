@@ -56,6 +56,8 @@ class Loop:
         self._service = service
         self._settings = service.settings
         self._max_connections = max_connections
+        # Asked for once: settings look at the machine's cores and quota for it.
+        self._buffer_bytes = self._settings.buffered_bytes_per_worker
         self._poller = select.epoll()
         self._wakeup = eventfd(0)
         self._watched: set[int] = set()
@@ -236,9 +238,8 @@ class Loop:
         if head is not None:
             self._on_head(connection, head)
             connection.check_body()
-        limit = self._settings.buffered_bytes_per_worker
-        if connection.body_size and self._buffered > limit:
-            raise Overloaded(f"{limit} bytes of images are waiting already, try again")
+        if connection.body_size and self._buffered > self._buffer_bytes:
+            raise Overloaded(f"{self._buffer_bytes} bytes of images are waiting already, try again")
 
     def _on_head(self, connection: Connection, head: Head) -> None:
         """The head is there: may the body come?"""

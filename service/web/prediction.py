@@ -51,6 +51,7 @@ class Predictor:
     def __init__(self, classifier: Classifier, settings: Settings) -> None:
         self.classifier = classifier
         self.settings = settings
+        self._image_limits = settings.image_limits
         # Decoding has a bound of its own: it is what takes memory.
         self._decoding = threading.BoundedSemaphore(settings.decoders_per_worker)
         self._inferring = threading.BoundedSemaphore(1)
@@ -96,7 +97,7 @@ class Predictor:
         wanted = parse_top_k(top_k)
         data = single_image(body, content_type, self.settings.max_image_bytes)
         exchange.check_wanted()
-        image = open_image(data, self.settings.image_limits)
+        image = open_image(data, self._image_limits)
         return Opened(self.classifier, image, len(data), wanted)
 
     def decoder(self, exchange: Exchange) -> AbstractContextManager[None]:
@@ -173,7 +174,7 @@ class Predictor:
             result: dict[str, object] = {"filename": file.filename}
             try:
                 check_image_bytes(file.data, self.settings.max_image_bytes)
-                image = open_image(file.data, self.settings.image_limits)
+                image = open_image(file.data, self._image_limits)
                 opened = Opened(classifier, image, len(file.data), top_k)
                 with self.decoder(exchange):
                     pixels.append(self.decode(opened, exchange))

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from tests.pictures import encode
-from tests.server import Server, multipart
+from tests.server import Server, multipart, start_server
 
 COUNT, CLIENTS = 300, 32
 
@@ -79,3 +80,20 @@ def test_batches_and_single_pictures_at_once(server: Server, tiny_classifier: Cl
             wanted = [*made[start : start + 20], made[start]]
             for data, one in zip(wanted, found, strict=True):
                 assert one == pytest.approx(expected(tiny_classifier, data), abs=1e-6)
+
+
+def test_answering_reads_no_file(tiny_model: Path) -> None:
+    """Not even to find out how many cores there are, which once cost every request 0.2 ms."""
+    picture = encode(Image.new("RGB", (32, 32), "teal"), "JPEG")
+    with start_server(tiny_model, workers=0) as server:
+        before = reads(server)
+        for _ in range(COUNT):
+            assert server.post("/predict", picture).status == 200
+        # The watch for new models may have read a little.
+        assert reads(server) - before < COUNT / 2
+
+
+def reads(server: Server) -> int:
+    """System calls that read files, of all workers so far."""
+    counts = [Path(f"/proc/{pid}/io").read_text(encoding="ascii") for pid in server.workers]
+    return sum(int(text.split("syscr: ")[1].split()[0]) for text in counts)
