@@ -115,11 +115,14 @@ class Loop:
             if connection.stage is not Stage.CLOSED:
                 self._await(connection, READ)
                 self._on_data(connection, data)
+        self._service.admission.show()
         if self._predictions.pending:
             with together():  # their lines of log too
                 answered = self._predictions.run()
-            for work, answer in answered:
+            for work, _ in answered:
                 self._service.admission.leave(work.request.exchange)
+            self._service.admission.show()
+            for work, answer in answered:
                 self._on_answer(work, answer)
         now = time.monotonic()
         if now >= self._expire_again:
@@ -287,6 +290,7 @@ class Loop:
         finally:
             if admitted:
                 self._service.admission.leave(exchange)
+                self._service.admission.show()
         self._answers.append((work, answer))
         self._wake()
 

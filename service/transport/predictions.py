@@ -7,9 +7,9 @@ altogether, so that a probe never waits long.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -33,8 +33,7 @@ MOST_TOGETHER = 16
 JSON = {"Content-Type": "application/json"}
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """A whole request on its way to an answer, there ``since`` (monotonic clock)."""
 
     connection: Connection
@@ -43,8 +42,7 @@ class Work:
     since: float
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A request whose picture is uint8 [height, width, 3] already."""
 
     work: Work
@@ -152,11 +150,21 @@ class Predictions:
             except Exception as error:  # noqa: BLE001
                 answered += [(one.work, self._refuse(one.work, error)) for one in some]
                 continue
-            for one, row, exchange in zip(some, rows, exchanges, strict=True):
-                body = self._service.predictor.encode(one.opened, row, exchange)
-                headers = JSON | self._service.finish(exchange, 200)
-                answered.append((one.work, Answer(200, headers, body)))
+            answered += self._answers(some, rows)
         return answered
+
+    def _answers(
+        self, some: list[Decoded], rows: NDArray[np.float32]
+    ) -> Iterator[tuple[Work, Answer]]:
+        """Counted and logged together, which costs less than one after the other."""
+        exchanges = [one.work.request.exchange for one in some]
+        bodies = [
+            self._service.predictor.encode(one.opened, row, exchange)
+            for one, row, exchange in zip(some, rows, exchanges, strict=True)
+        ]
+        headers = self._service.finish_together(exchanges, 200)
+        for one, body, more in zip(some, bodies, headers, strict=True):
+            yield one.work, Answer(200, JSON | more, body)
 
     def _refuse(self, work: Work, error: Exception) -> Answer:
         return self._service.refusal(error, work.request.exchange)

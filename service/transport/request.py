@@ -3,9 +3,9 @@
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from service.web.exchange import Exchange
@@ -43,8 +43,7 @@ class Fields:
         return iter(self._pairs)
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """A request up to its body."""
 
     method: str
@@ -81,8 +80,7 @@ class Head:
         return self.version >= (1, 1) and self.headers.get("Expect", "").lower() == "100-continue"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A request's head, and its record."""
 
     head: Head
@@ -174,6 +172,7 @@ def _environ(head: Head, body: bytes, peer: str) -> dict[str, Any]:
     return environ
 
 
+@cache  # there are some ten
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase

@@ -16,7 +16,7 @@ class Admission:
     def __init__(self, limit: int, gauge: Gauge) -> None:
         self.limit = limit
         self._gauge = gauge
-        self._inside = 0
+        self._inside = self._shown = 0
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -37,7 +37,6 @@ class Admission:
         with self._lock:
             self.check()
             self._inside += 1
-            self._gauge.set(self._inside)
         exchange.admitted = True
 
     def leave(self, exchange: Exchange) -> None:
@@ -45,7 +44,13 @@ class Admission:
         exchange.admitted = False
         with self._lock:
             self._inside -= 1
-            self._gauge.set(self._inside)
+
+    def show(self) -> None:
+        """Write how many are inside where monitoring finds it; not with each who comes or goes."""
+        with self._lock:
+            if self._shown != self._inside:
+                self._shown = self._inside
+                self._gauge.set(self._inside)
 
     @contextmanager
     def inside(self, exchange: Exchange) -> Iterator[None]:
@@ -58,7 +63,9 @@ class Admission:
             yield
             return
         self.enter(exchange)
+        self.show()
         try:
             yield
         finally:
             self.leave(exchange)
+            self.show()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,8 +32,7 @@ from service.web.upload import (
 INFERENCE_BATCH = 16
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """A request for one prediction: its image, opened, and the model that will answer it."""
 
     classifier: Classifier

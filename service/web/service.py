@@ -1,8 +1,9 @@
 """The parts of one running service, and what happens around every request, whoever carries it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flask import Flask, current_app, g
 
@@ -36,8 +37,7 @@ CheckHead = Callable[[str | None, int | None], int]
 Predict = Callable[[bytes, str | None, str | None, Exchange], bytes]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back: a status, headers of its own and a body."""
 
     status: int
@@ -146,11 +146,18 @@ class Service:
 
     def finish(self, exchange: Exchange, status: int) -> dict[str, str]:
         """Count and log an answered request, once; the headers that every answer carries."""
-        if not exchange.finished:
+        (headers,) = self.finish_together([exchange], status)
+        return headers
+
+    def finish_together(self, exchanges: Sequence[Exchange], status: int) -> list[dict[str, str]]:
+        """The same for requests of one route that got the same status."""
+        new = [exchange for exchange in exchanges if not exchange.finished]
+        if new:
+            self.metrics.observe(new, new[0].route, status)
+        for exchange in new:
             exchange.finished = True
-            self.metrics.observe(exchange, status)
             log_exchange(exchange, status)
-        return {"X-Request-ID": exchange.request_id, **SECURITY_HEADERS}
+        return [{"X-Request-ID": one.request_id, **SECURITY_HEADERS} for one in exchanges]
 
 
 def open_model(settings: Settings, seat: Seat) -> Classifier:

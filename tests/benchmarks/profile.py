@@ -31,7 +31,7 @@ from service.inference.classifier import Classifier
 from service.settings import DEFAULT_MODEL, Settings
 from service.transport.connection import RECEIVE_BYTES
 from service.transport.parser import make_parser
-from service.transport.predictions import JSON
+from service.transport.predictions import JSON, ROUTE
 from service.transport.request import Head, response_bytes
 from service.web import metrics
 from service.web.exchange import Exchange
@@ -56,9 +56,9 @@ STEPS = (
     "encode",
     "metrics",
     "log",
+    "leave",
     "response",
     "send",
-    "leave",
 )
 # What is left of a request without HTTP.
 WORK = ("open", "decode", "infer")
@@ -139,8 +139,16 @@ class Profile:
         watch.lap("classify")
         watch.spent["infer"] = exchanges[0].phases["inference"] * 1e6
         watch.spent["stack"] = watch.spent["classify"] - watch.spent["infer"]
-        for one, row in zip(some, rows, strict=True):
-            self._answer(one, row, watch)
+        bodies = [self._encode(one, row, watch) for one, row in zip(some, rows, strict=True)]
+        self._service.metrics.observe(exchanges, ROUTE, 200)
+        watch.lap("metrics")
+        with logs.together():
+            for exchange in exchanges:
+                logs.log_exchange(exchange, 200)
+                exchange.finished = True  # counted and logged, one after the other, just now
+        watch.lap("log")
+        for one, body in zip(some, bodies, strict=True):
+            self._answer(one, body, watch)
         return watch.spent
 
     def _arrive(self, watch: Watch) -> Arrived:
@@ -176,27 +184,25 @@ class Profile:
         watch.lap("decode")
         return Arrived(head, exchange, opened, pixels)
 
-    def _answer(self, one: Arrived, row: NDArray[np.float32], watch: Watch) -> None:
-        service, classifier, exchange = self._service, one.opened.classifier, one.exchange
-        watch.skip()
+    def _encode(self, one: Arrived, row: NDArray[np.float32], watch: Watch) -> bytes:
+        classifier = one.opened.classifier
         predictions = classifier.rank(row)
         watch.lap("rank")
-        exchange.top.append(predictions[0])
+        one.exchange.top.append(predictions[0])
         body = encode_answer(classifier, {"predictions": predictions})
         watch.lap("encode")
-        service.metrics.observe(exchange, 200)
-        watch.lap("metrics")
-        logs.log_exchange(exchange, 200)
-        watch.lap("log")
-        exchange.finished = True  # counted and logged, one after the other, just before
-        headers = JSON | service.finish(exchange, 200)
+        return body
+
+    def _answer(self, one: Arrived, body: bytes, watch: Watch) -> None:
+        self._service.admission.leave(one.exchange)
+        watch.lap("leave")
+        headers = JSON | self._service.finish(one.exchange, 200)
         data = response_bytes(Answer(200, headers, body), one.head, "now", close=False)
         watch.lap("response")
         self._connection.send(data)
         watch.lap("send")
-        service.admission.leave(exchange)
-        watch.lap("leave")
         self._client.recv(RECEIVE_BYTES)
+        watch.skip()
 
 
 def table(columns: dict[str, dict[str, float]]) -> str:

@@ -1,12 +1,14 @@
 """What monitoring reads is what the client sent, to the last count, across workers and restarts."""
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
@@ -189,6 +191,38 @@ def test_gauges_are_there_whichever_worker_answers(pair: Server) -> None:
 # ---- without a server ----------------------------------------------------------------------------
 
 
+def test_counting_several_at_once_is_counting_each() -> None:
+    rng = np.random.default_rng(3)
+    amounts = [*rng.exponential(0.01, 200), 0.0, 0.0005, 0.1, 30.0, 31.0, 1e9]
+    together, alone = Metrics(Scoreboard(1)), Metrics(Scoreboard(1))
+    exchanges = []
+    for amount in amounts:
+        exchange = Exchange("id", "POST", 0, 1, "/predict")
+        exchange.phases = {"decode": amount, "inference": amount * 2}
+        exchange.images = [(int(amount * 1e6), int(amount * 1e5))]
+        exchange.top = [Prediction(f"label {amount * 7:.0f}", min(1.0, amount))]
+        exchanges.append(exchange)
+        for phase, seconds in exchange.phases.items():
+            alone.phase_seconds.labels(phase).observe(seconds)
+        alone.image_bytes.observe(exchange.images[0][0])
+        alone.image_pixels.observe(exchange.images[0][1])
+        alone.top_probability.observe(exchange.top[0].probability)
+    together.observe(exchanges, "/predict", 200)
+    names = "phase_duration_seconds|image_bytes|image_pixels|top_probability"
+    series = re.compile(rf"labelserve_({names})_(bucket|count|sum)")
+
+    def found(metrics: Metrics) -> dict[str, float]:
+        return {
+            f"{sample.name} {sorted(sample.labels.items())}": sample.value
+            for family in text_string_to_metric_families(metrics.to_text().decode())
+            for sample in family.samples
+            if series.match(sample.name)
+        }
+
+    assert len(found(alone)) > 80
+    assert found(together) == pytest.approx(found(alone))
+
+
 def test_very_many_labels_share_one_series() -> None:
     metrics = Metrics(Scoreboard(1))
     labels = tuple(f"label {number}" for number in range(MAX_LABELS * 3))
@@ -196,7 +230,7 @@ def test_very_many_labels_share_one_series() -> None:
     for label in labels:
         exchange = Exchange("id", "POST", 0, 1, "/predict")
         exchange.top.append(Prediction(label, 0.5))
-        metrics.observe(exchange, 200)
+        metrics.observe([exchange], "/predict", 200)
     samples = {
         sample.labels["label"]: sample.value
         for family in text_string_to_metric_families(metrics.to_text().decode())
