@@ -137,9 +137,10 @@ def log_exchange(exchange: Exchange, status: int) -> None:
     if handler is None:
         _REQUESTS.info("request", extra={"fields": fields})
         return
-    # A record would cost as much again as the line.
+    # A record would cost as much again as the line. It may have been put off for a moment.
+    ago = time.monotonic() - exchange.ended if exchange.ended else 0.0
     line = {
-        "time": _iso_time(time.time()),
+        "time": _iso_time(time.time() - ago),
         "level": "info",
         "logger": _REQUESTS.name,
         "message": "request",

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from os import eventfd, eventfd_read, eventfd_write, read
 
-from service.logs import together
 from service.transport.connection import CONTINUE, READ, RECEIVE_BYTES, Connection, Stage
 from service.transport.parser import MALFORMED, status_of
 from service.transport.predictions import ROUTE, Predictions, Work
@@ -30,6 +29,8 @@ from service.web.problems import problem_of_status
 from service.web.service import Answer, Service
 
 TICK_SECONDS = 0.25
+# For how long counting and logging may be put off while there is other work.
+SETTLE_SECONDS = 0.02
 # How long a worker leaves a connection to others, and for how long that was the last time.
 STAND_BACK_SECONDS = 0.002
 STAND_BACK_AGAIN_SECONDS = 0.05
@@ -75,6 +76,7 @@ class Loop:
         self._predictions = Predictions(service, self._predicting, self._wake)
         self._stood_back = 0.0
         self._expire_again = 0.0
+        self._settle_at = 0.0  # 0 while there is nothing to settle
         self._poller.register(self._wakeup, select.EPOLLIN)
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
@@ -101,6 +103,7 @@ class Loop:
             self._turn()
         for connection in list(self._connections.values()):
             self._close(connection)
+        self._service.settle()
         for pool in (self._predicting, self._asides):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -117,17 +120,26 @@ class Loop:
                 self._on_data(connection, data)
         self._service.admission.show()
         if self._predictions.pending:
-            with together():  # their lines of log too
-                answered = self._predictions.run()
+            answered = self._predictions.run()
             for work, _ in answered:
                 self._service.admission.leave(work.request.exchange)
             self._service.admission.show()
             for work, answer in answered:
                 self._on_answer(work, answer)
         now = time.monotonic()
+        self._settle(now)
         if now >= self._expire_again:
             self._expire_again = now + TICK_SECONDS
             self._expire(now)
+
+    def _settle(self, now: float) -> None:
+        """Count and log what was put off, when it was put off long enough."""
+        if not self._service.unsettled:
+            self._settle_at = 0.0
+        elif not self._settle_at:
+            self._settle_at = now + SETTLE_SECONDS
+        elif now >= self._settle_at:
+            self._service.settle()
 
     def _take_events(self) -> None:
         for fd, event in self._poller.poll(self._patience()):
@@ -146,7 +158,7 @@ class Loop:
         """How long there may be nothing to do."""
         if self._pipelined or self._predictions.pending:
             return 0
-        return TICK_SECONDS
+        return SETTLE_SECONDS if self._settle_at else TICK_SECONDS
 
     def _wake(self) -> None:
         """From a thread: there is something to do."""

@@ -156,15 +156,11 @@ class Predictions:
     def _answers(
         self, some: list[Decoded], rows: NDArray[np.float32]
     ) -> Iterator[tuple[Work, Answer]]:
-        """Counted and logged together, which costs less than one after the other."""
-        exchanges = [one.work.request.exchange for one in some]
-        bodies = [
-            self._service.predictor.encode(one.opened, row, exchange)
-            for one, row, exchange in zip(some, rows, exchanges, strict=True)
-        ]
-        headers = self._service.finish_together(exchanges, 200)
-        for one, body, more in zip(some, bodies, headers, strict=True):
-            yield one.work, Answer(200, JSON | more, body)
+        for one, row in zip(some, rows, strict=True):
+            exchange = one.work.request.exchange
+            body = self._service.predictor.encode(one.opened, row, exchange)
+            headers = JSON | self._service.finish_later(exchange, 200)
+            yield one.work, Answer(200, headers, body)
 
     def _refuse(self, work: Work, error: Exception) -> Answer:
         return self._service.refusal(error, work.request.exchange)

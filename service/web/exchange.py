@@ -28,7 +28,7 @@ class Exchange:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
 
     ``phases`` maps decode, wait and inference to the seconds spent there. ``admitted``: counted by
-    admission; ``abandoned``: the client is gone; ``finished``: counted and logged.
+    admission; ``abandoned``: the client is gone; ``ended``: when it was answered.
     """
 
     request_id: str
@@ -43,7 +43,7 @@ class Exchange:
     problem: str | None = None
     admitted: bool = False
     abandoned: bool = False
-    finished: bool = False
+    ended: float | None = None
 
     @classmethod
     def begin(cls, method: str, headers: Headers, timeout: float) -> "Exchange":
@@ -53,8 +53,8 @@ class Exchange:
 
     @property
     def seconds(self) -> float:
-        """How long the request has been here."""
-        return time.monotonic() - self.started
+        """How long the request has been here, or was."""
+        return (self.ended or time.monotonic()) - self.started
 
     @property
     def remaining(self) -> float:

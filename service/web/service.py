@@ -1,7 +1,10 @@
 """The parts of one running service, and what happens around every request, whoever carries it."""
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,7 +12,7 @@ from flask import Flask, current_app, g
 
 from service.inference.classifier import Classifier, read_model
 from service.inference.errors import ImageError, ModelError
-from service.logs import log_exchange
+from service.logs import log_exchange, together
 from service.memory import fitted_settings
 from service.settings import Settings
 from service.web.access import Access
@@ -63,6 +66,7 @@ class Service:
     access: Access
     metrics: Metrics
     seat: Seat
+    unsettled: deque[tuple[Exchange, int]] = field(init=False, default_factory=deque)
     routes: dict[str, PredictionRoute] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,18 +150,31 @@ class Service:
 
     def finish(self, exchange: Exchange, status: int) -> dict[str, str]:
         """Count and log an answered request, once; the headers that every answer carries."""
-        (headers,) = self.finish_together([exchange], status)
+        headers = self.finish_later(exchange, status)
+        self.settle()
         return headers
 
-    def finish_together(self, exchanges: Sequence[Exchange], status: int) -> list[dict[str, str]]:
-        """The same for requests of one route that got the same status."""
-        new = [exchange for exchange in exchanges if not exchange.finished]
-        if new:
-            self.metrics.observe(new, new[0].route, status)
-        for exchange in new:
-            exchange.finished = True
-            log_exchange(exchange, status)
-        return [{"X-Request-ID": one.request_id, **SECURITY_HEADERS} for one in exchanges]
+    def finish_later(self, exchange: Exchange, status: int) -> dict[str, str]:
+        """The same, counted and logged by the next ``settle``."""
+        if exchange.ended is None:
+            exchange.ended = time.monotonic()
+            self.unsettled.append((exchange, status))
+        return {"X-Request-ID": exchange.request_id, **SECURITY_HEADERS}
+
+    def settle(self) -> None:
+        """Count and log what was put off; any thread may.
+
+        After an inference, the first count and the first line take four times as long as the next,
+        because the network has taken the caches. Several at once share that.
+        """
+        alike: dict[tuple[str, int], list[Exchange]] = {}
+        with together(), suppress(IndexError):  # until there is none left
+            while True:
+                exchange, status = self.unsettled.popleft()
+                alike.setdefault((exchange.route, status), []).append(exchange)
+                log_exchange(exchange, status)
+        for (route, status), exchanges in alike.items():
+            self.metrics.observe(exchanges, route, status)
 
 
 def open_model(settings: Settings, seat: Seat) -> Classifier:

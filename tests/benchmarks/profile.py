@@ -31,7 +31,7 @@ from service.inference.classifier import Classifier
 from service.settings import DEFAULT_MODEL, Settings
 from service.transport.connection import RECEIVE_BYTES
 from service.transport.parser import make_parser
-from service.transport.predictions import JSON, ROUTE
+from service.transport.predictions import JSON
 from service.transport.request import Head, response_bytes
 from service.web import metrics
 from service.web.exchange import Exchange
@@ -54,11 +54,10 @@ STEPS = (
     "infer",
     "rank",
     "encode",
-    "metrics",
-    "log",
     "leave",
     "response",
     "send",
+    "settle",
 )
 # What is left of a request without HTTP.
 WORK = ("open", "decode", "infer")
@@ -140,15 +139,10 @@ class Profile:
         watch.spent["infer"] = exchanges[0].phases["inference"] * 1e6
         watch.spent["stack"] = watch.spent["classify"] - watch.spent["infer"]
         bodies = [self._encode(one, row, watch) for one, row in zip(some, rows, strict=True)]
-        self._service.metrics.observe(exchanges, ROUTE, 200)
-        watch.lap("metrics")
-        with logs.together():
-            for exchange in exchanges:
-                logs.log_exchange(exchange, 200)
-                exchange.finished = True  # counted and logged, one after the other, just now
-        watch.lap("log")
         for one, body in zip(some, bodies, strict=True):
             self._answer(one, body, watch)
+        self._service.settle()
+        watch.lap("settle")
         return watch.spent
 
     def _arrive(self, watch: Watch) -> Arrived:
@@ -196,7 +190,7 @@ class Profile:
     def _answer(self, one: Arrived, body: bytes, watch: Watch) -> None:
         self._service.admission.leave(one.exchange)
         watch.lap("leave")
-        headers = JSON | self._service.finish(one.exchange, 200)
+        headers = JSON | self._service.finish_later(one.exchange, 200)
         data = response_bytes(Answer(200, headers, body), one.head, "now", close=False)
         watch.lap("response")
         self._connection.send(data)
