@@ -147,8 +147,7 @@ class Loop:
             if connection is not None:
                 self._on_event(connection, event)
             elif fd in self._listeners:
-                if self._may_accept(time.monotonic()):
-                    self._accept(self._listeners[fd])
+                self._accept_share(self._listeners[fd])
             elif fd == self._wakeup:
                 eventfd_read(self._wakeup)
             elif fd in self._watched:  # it has done its work, and would wake the loop again
@@ -178,18 +177,22 @@ class Loop:
         elif event & select.EPOLLIN:
             self._receive(connection)
 
-    def _may_accept(self, now: float) -> bool:
-        """Whether the next connection is for this worker: not while another has fewer.
+    def _accept_share(self, listener: socket.socket) -> None:
+        """Take waiting connections as far as they are for this worker: while no other has fewer.
 
         One worker could take all connections of a few busy clients, and leave a core idle. One that
-        stands back looks again after a moment, and then takes what nobody else has taken.
+        stands back looks again after a moment, and then takes one that nobody else has taken. With
+        many, a quarter more than another is near enough: who waits here is not answered meanwhile.
         """
-        seat = self._service.seat
-        if len(self._connections) <= seat.board.fewest_connections() + 1:
-            return True
-        if now - self._stood_back > STAND_BACK_AGAIN_SECONDS:
+        seat, now = self._service.seat, time.monotonic()
+        fewest = seat.board.fewest_connections()
+        room = fewest + fewest // 4 + 2 - len(self._connections)
+        if room > 0:
+            self._accept(listener, at_once=room)
+        elif now - self._stood_back > STAND_BACK_AGAIN_SECONDS:
             self._stood_back = now
-        return now - self._stood_back >= STAND_BACK_SECONDS
+        elif now - self._stood_back >= STAND_BACK_SECONDS:
+            self._accept(listener)
 
     def _accept(self, listener: socket.socket, at_once: int = 1) -> None:
         for _ in range(at_once):
