@@ -1,6 +1,7 @@
 """The parts of one running service, and what happens around every request, whoever carries it."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Service:
     metrics: Metrics
     seat: Seat
     unsettled: deque[tuple[Exchange, int]] = field(init=False, default_factory=deque)
+    _settling: threading.Lock = field(init=False, default_factory=threading.Lock)
     routes: dict[str, PredictionRoute] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,13 +170,14 @@ class Service:
         because the network has taken the caches. Several at once share that.
         """
         alike: dict[tuple[str, int], list[Exchange]] = {}
-        with together(), suppress(IndexError):  # until there is none left
-            while True:
-                exchange, status = self.unsettled.popleft()
-                alike.setdefault((exchange.route, status), []).append(exchange)
-                log_exchange(exchange, status)
-        for (route, status), exchanges in alike.items():
-            self.metrics.observe(exchanges, route, status)
+        with self._settling:  # who finds nothing left to do may rely on its being done
+            with together(), suppress(IndexError):  # until there is none left
+                while True:
+                    exchange, status = self.unsettled.popleft()
+                    alike.setdefault((exchange.route, status), []).append(exchange)
+                    log_exchange(exchange, status)
+            for (route, status), exchanges in alike.items():
+                self.metrics.observe(exchanges, route, status)
 
 
 def open_model(settings: Settings, seat: Seat) -> Classifier:
