@@ -329,7 +329,7 @@ class Loop:
         exchange = self._exchange_of(connection)
         problem = problem_of_status(status, str(error), exchange.request_id)
         answer = self._service.problem(problem, exchange)
-        answer.headers.update(self._service.finish(exchange, status))
+        answer.headers.update(self._service.finish_later(exchange, status))
         self._answer(connection, answer)
 
     def _exchange_of(self, connection: Connection) -> Exchange:
@@ -429,7 +429,7 @@ class Loop:
         exchange.abandoned = True
         if connection.stage is Stage.BODY:
             gone = self._service.refuse(CallerGone("the body ended early"), exchange)
-            self._service.finish(exchange, gone.status)
+            self._service.finish_later(exchange, gone.status)
         self._forget_body(connection)
         connection.stage = Stage.CLOSED
         del self._connections[connection.sock.fileno()]

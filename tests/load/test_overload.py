@@ -12,17 +12,21 @@ from PIL import Image
 from tests.load.open_loop import Outcome, http_request, offer
 from tests.server import Server, start_server
 
-TRIES = 3
+TRIES = 5
 INSIDE = 16
-RAMP_SECONDS = 3.0
-OVERLOAD_SECONDS = 6.0
+# As long for the peak as for the overload: what is inside at the end is answered after it.
+LOAD_SECONDS = 5.0
 PROBES = [http_request("GET", path) for path in ("/health/live", "/health/ready", "/metrics")]
 
 
 @pytest.fixture(scope="module")
 def photograph() -> bytes:
-    """Few bytes that take a worker some 10 ms: the generator has to share the machine with it."""
-    slope = np.add.outer(np.arange(900), np.arange(1200)) // 8
+    """Few bytes that take a worker some 25 ms: the generator has to share the machine with it.
+
+    Offering four times as many, and refusing three of them, takes cores too: of two, with pictures
+    of 10 ms, a sixth.
+    """
+    slope = np.add.outer(np.arange(1500), np.arange(1800)) // 8
     content = io.BytesIO()
     Image.fromarray(np.stack([slope, slope // 2, 255 - slope], -1).astype(np.uint8)).save(
         content, "PNG"
@@ -32,7 +36,7 @@ def photograph() -> bytes:
 
 def test_four_times_the_load(tiny_model: Path, photograph: bytes) -> None:
     """Peak and overload are measured one after the other, on a machine that others use too: what
-    has to hold then has to hold in one of three tries.
+    has to hold then has to hold in one of five tries.
     """
     request = http_request("POST", "/predict", photograph)
     workers = os.cpu_count() or 1
@@ -46,7 +50,7 @@ def test_four_times_the_load(tiny_model: Path, photograph: bytes) -> None:
 
 def _faults_of_a_try(server: Server, request: bytes, workers: int) -> list[str]:
     peak = max(
-        asyncio.run(offer(server.port, [request], rate, RAMP_SECONDS)).rate(200)
+        asyncio.run(offer(server.port, [request], rate, LOAD_SECONDS)).rate(200)
         for rate in _rates(server, request)
     )
     refused = server.metric("labelserve_rejected_total", reason="overloaded")
@@ -70,11 +74,11 @@ def _rates(server: Server, request: bytes) -> list[float]:
     """Rates around what a short burst was answered at."""
     burst = asyncio.run(offer(server.port, [request], 400, 1.0))
     guess = max(burst.rate(200), 20.0)
-    return [guess * factor for factor in (0.6, 0.8, 1.0, 1.2)]
+    return [guess * factor for factor in (0.8, 1.0)]
 
 
 async def _overload(server: Server, request: bytes, rate: float) -> tuple[Outcome, Outcome]:
     return await asyncio.gather(
-        offer(server.port, [request], rate, OVERLOAD_SECONDS),
-        offer(server.port, PROBES, 20, OVERLOAD_SECONDS),
+        offer(server.port, [request], rate, LOAD_SECONDS),
+        offer(server.port, PROBES, 20, LOAD_SECONDS),
     )
