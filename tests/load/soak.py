@@ -80,12 +80,19 @@ async def soak(server: Server, seconds: float) -> Soak:
         # Clients have closed their connections; the server needs a moment to see it.
         await asyncio.sleep(REST_SECONDS)
         samples.append(_sample(server, now))
-    # Threads and buffers are made when they are first needed: what counts is what is there then.
     # Of ten minutes: the third to the fifth, and the eighth to the tenth.
     pss_kb = [sample.pss_kb for sample in samples]
     warm, half, late = (int(len(samples) * share) for share in (0.2, 0.5, 0.7))
     drift = statistics.median(pss_kb[late:]) / statistics.median(pss_kb[warm:half]) - 1
-    return Soak(dict(answers), samples, samples[warm], samples[-1], drift)
+    # Threads, buffers and arenas are made when they are first needed: the most of the first half.
+    first = samples[: max(half, warm + 1)]
+    before = Sample(
+        first[-1].seconds,
+        max(sample.pss_kb for sample in first),
+        max(sample.descriptors for sample in first),
+        max(sample.threads for sample in first),
+    )
+    return Soak(dict(answers), samples, before, samples[-1], drift)
 
 
 def _sample(server: Server, seconds: float) -> Sample:

@@ -14,8 +14,8 @@ SECONDS = 30.0
 def test_half_a_minute_leaves_nothing_behind() -> None:
     with start_server(MODEL, workers=2) as server:
         seen = asyncio.run(soak(server, SECONDS))
-        assert set(seen.answers) <= {200, 400, 415, 422, 429}
-        assert seen.left.descriptors <= seen.before.descriptors
-        assert seen.left.threads <= seen.before.threads
-        assert seen.left.pss_kb < 1.3 * seen.before.pss_kb
+        assert set(seen.answers) <= {200, 400, 415, 422, 429}, seen.answers
+        assert seen.left.descriptors <= seen.before.descriptors, seen.samples
+        assert seen.left.threads <= seen.before.threads, seen.samples
+        assert seen.left.pss_kb < 1.3 * seen.before.pss_kb, seen.samples
         assert not server.tracebacks
