@@ -29,8 +29,6 @@ from service.web.problems import problem_of_status
 from service.web.service import Answer, Service
 
 TICK_SECONDS = 0.25
-# For how long counting and logging may be put off while there is other work.
-SETTLE_SECONDS = 0.02
 # How long a worker leaves a connection to others, and for how long that was the last time.
 STAND_BACK_SECONDS = 0.002
 STAND_BACK_AGAIN_SECONDS = 0.05
@@ -76,7 +74,6 @@ class Loop:
         self._predictions = Predictions(service, self._predicting, self._wake)
         self._stood_back = 0.0
         self._expire_again = 0.0
-        self._settle_at = 0.0  # 0 while there is nothing to settle
         self._poller.register(self._wakeup, select.EPOLLIN)
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
@@ -103,7 +100,6 @@ class Loop:
             self._turn()
         for connection in list(self._connections.values()):
             self._close(connection)
-        self._service.settle()
         for pool in (self._predicting, self._asides):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -121,25 +117,16 @@ class Loop:
         self._service.admission.show()
         if self._predictions.pending:
             answered = self._predictions.run()
+            self._service.settle()  # before any client can ask for the counts
             for work, _ in answered:
                 self._service.admission.leave(work.request.exchange)
             self._service.admission.show()
             for work, answer in answered:
                 self._on_answer(work, answer)
         now = time.monotonic()
-        self._settle(now)
         if now >= self._expire_again:
             self._expire_again = now + TICK_SECONDS
             self._expire(now)
-
-    def _settle(self, now: float) -> None:
-        """Count and log what was put off, when it was put off long enough."""
-        if not self._service.unsettled:
-            self._settle_at = 0.0
-        elif not self._settle_at:
-            self._settle_at = now + SETTLE_SECONDS
-        elif now >= self._settle_at:
-            self._service.settle()
 
     def _take_events(self) -> None:
         for fd, event in self._poller.poll(self._patience()):
@@ -157,7 +144,7 @@ class Loop:
         """How long there may be nothing to do."""
         if self._pipelined or self._predictions.pending:
             return 0
-        return SETTLE_SECONDS if self._settle_at else TICK_SECONDS
+        return TICK_SECONDS
 
     def _wake(self) -> None:
         """From a thread: there is something to do."""
@@ -329,7 +316,7 @@ class Loop:
         exchange = self._exchange_of(connection)
         problem = problem_of_status(status, str(error), exchange.request_id)
         answer = self._service.problem(problem, exchange)
-        answer.headers.update(self._service.finish_later(exchange, status))
+        answer.headers.update(self._service.finish(exchange, status))
         self._answer(connection, answer)
 
     def _exchange_of(self, connection: Connection) -> Exchange:
@@ -429,7 +416,7 @@ class Loop:
         exchange.abandoned = True
         if connection.stage is Stage.BODY:
             gone = self._service.refuse(CallerGone("the body ended early"), exchange)
-            self._service.finish_later(exchange, gone.status)
+            self._service.finish(exchange, gone.status)
         self._forget_body(connection)
         connection.stage = Stage.CLOSED
         del self._connections[connection.sock.fileno()]

@@ -38,7 +38,6 @@ def health() -> Response:
 @blueprint.get("/metrics")
 def scrape() -> Response:
     """Prometheus' text format, over all workers."""
-    this_service().settle()
     return Response(this_service().metrics.to_text(), content_type=metrics.MEDIA_TYPE)
 
 

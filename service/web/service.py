@@ -140,12 +140,9 @@ class Service:
         return self.problem(problem_of_status(500, detail, exchange.request_id), exchange)
 
     def refusal(self, error: Exception, exchange: Exchange) -> Answer:
-        """The same with all headers, counted and logged by the next ``settle``.
-
-        For who answers without the framework: when many are refused, each has to cost little.
-        """
+        """The same, counted, logged and with all headers: for who answers without the framework."""
         answer = self.refuse(error, exchange)
-        answer.headers.update(self.finish_later(exchange, answer.status))
+        answer.headers.update(self.finish(exchange, answer.status))
         return answer
 
     def problem(self, problem: Problem, exchange: Exchange) -> Answer:
