@@ -25,7 +25,6 @@ from service.web.errors import (
     RequestError,
 )
 from service.web.exchange import Exchange
-from service.web.problems import problem_of_status
 from service.web.service import Answer, Service
 
 TICK_SECONDS = 0.25
@@ -312,12 +311,8 @@ class Loop:
     def _refuse_malformed(self, connection: Connection, error: Exception) -> None:
         """Answer what is not HTTP; where the next request would begin is unknown."""
         connection.closing = True
-        status = status_of(error)
         exchange = self._exchange_of(connection)
-        problem = problem_of_status(status, str(error), exchange.request_id)
-        answer = self._service.problem(problem, exchange)
-        answer.headers.update(self._service.finish(exchange, status))
-        self._answer(connection, answer)
+        self._answer(connection, self._service.malformed(status_of(error), error, exchange))
 
     def _exchange_of(self, connection: Connection) -> Exchange:
         """The record of the request; one that began just now where not even its head is known."""

@@ -23,7 +23,6 @@ from service.transport.connection import RECEIVE_BYTES
 from service.transport.loop import LINGER_BYTES, LINGER_SECONDS
 from service.transport.request import response_bytes
 from service.transport.worker import one_clear_line
-from service.web.problems import problem_of_status
 from service.web.service import service_of
 
 _STATUS = {
@@ -65,12 +64,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         service = service_of(self.wsgi)
         exchange = service.begin("-", Headers())
         if isinstance(exc, ParseException):
-            status = _STATUS.get(type(exc), 400)
-            problem = problem_of_status(status, str(exc), exchange.request_id)
-            answer = service.problem(problem, exchange)
+            answer = service.malformed(_STATUS.get(type(exc), 400), exc, exchange)
         else:
-            answer = service.refuse(exc, exchange)
-        answer.headers.update(service.finish(exchange, answer.status))
+            answer = service.refusal(exc, exchange)
         with suppress(OSError):
             client.sendall(response_bytes(answer, None, formatdate(usegmt=True), close=True))
 

@@ -145,6 +145,13 @@ class Service:
         answer.headers.update(self.finish(exchange, answer.status))
         return answer
 
+    def malformed(self, status: int, error: Exception, exchange: Exchange) -> Answer:
+        """The same for what is not HTTP, which has a status of the parser's."""
+        problem = problem_of_status(status, str(error), exchange.request_id)
+        answer = self.problem(problem, exchange)
+        answer.headers.update(self.finish(exchange, status))
+        return answer
+
     def problem(self, problem: Problem, exchange: Exchange) -> Answer:
         """A problem as an answer."""
         exchange.problem = problem.reason
