@@ -25,19 +25,7 @@ from service.inference.contract import (
     TrainingData,
 )
 from service.inference.errors import ModelError
-
-CIFAR10_LABELS = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+from training.datasets import CIFAR10_LABELS
 
 
 def with_card(model: onnx.ModelProto, name: str, labels: tuple[str, ...]) -> ModelCard:

@@ -9,8 +9,9 @@ import pytest
 
 from service.inference.classifier import Classifier
 from service.inference.contract import METADATA_KEY
-from tests.benchmarks.add_card import CIFAR10_LABELS, main
+from tests.benchmarks.add_card import main
 from tests.tiny_model import make_graph, write_model
+from training.datasets import CIFAR10_LABELS
 
 
 @pytest.fixture
