@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +49,10 @@ CIFAR10_LICENCE = (
 )
 LEAST_IMAGES = 3  # of a label, where one image has to go to each of three splits
 FILES_A_TASK = 16
+TASKS_AHEAD = 4  # for each core
 NAMED_IN_FULL = 10  # files that are listed before the rest is only counted
 CHUNK = 500  # images that are looked at together
+_ADDRESS = re.compile(r" <[\w.]+ object at 0x\w+>")  # Pillow names the object it read from
 
 
 @dataclass(frozen=True)
@@ -219,57 +223,38 @@ def stratified_split(
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
 
 
-def decode(
-    listing: Listing, size: tuple[int, int], resize: ResizeRule, title: str, *, strict: bool = False
-) -> Split:
-    """The pixels of the listed files; unreadable ones are left out and named.
-
-    Raises:
-        DataError: a label has no readable image left or, when strict, any file is unreadable.
-    """
-    images = np.zeros((len(listing.paths), *size, 3), np.uint8)
-    readable = np.ones(len(listing.paths), bool)
-    broken: list[str] = []
-    for i, result in enumerate(_decoded(listing.paths, size, resize, title)):
-        if isinstance(result, str):
-            if strict:
-                raise DataError(f"{result} (--strict)")
-            broken.append(result)
-            readable[i] = False
-        else:
-            images[i] = result
-    name_some(
-        f"{len(broken)} of {len(listing.paths)} images of the {title} split are unreadable and "
-        "left out",
-        broken,
-    )
-    _require_all(listing.targets[readable], listing, title)
-    return Split(images[readable] if broken else images, listing.targets[readable])
-
-
-def _decoded(
+def decoded(
     paths: Sequence[Path], size: tuple[int, int], resize: ResizeRule, title: str
 ) -> Generator[NDArray[np.uint8] | str]:
-    """Pixels, or what is wrong with the file, in the order of the paths."""
+    """Pixels, or what is wrong with the file, in the order of the paths.
+
+    Files are decoded somewhat ahead of whoever takes the pixels, and no further.
+    """
 
     def read(path: Path) -> NDArray[np.uint8] | str:
         try:
             return decode_image(path.read_bytes(), size, resize).pixels
         except (ImageError, OSError) as error:
-            return f"{path}: {error}"
+            return _ADDRESS.sub("", str(error))
 
     def read_some(some: Sequence[Path]) -> list[NDArray[np.uint8] | str]:
         return [read(path) for path in some]
 
     # Threads, not processes: Pillow lets go of the lock while it decodes, and threads start alike
     # on every system. Several files a task, as a task costs as much as a small image.
-    tasks = [paths[i : i + FILES_A_TASK] for i in range(0, len(paths), FILES_A_TASK)]
+    parts = (paths[i : i + FILES_A_TASK] for i in range(0, len(paths), FILES_A_TASK))
+    workers = os.cpu_count() or 1
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(workers) as pool,
         bar(total=len(paths), desc=f"reading {title}", unit="image") as progress,
     ):
+        coming = deque(
+            pool.submit(read_some, part) for part in islice(parts, TASKS_AHEAD * workers)
+        )
         try:
-            for results in pool.map(read_some, tasks):
+            while coming:
+                results = coming.popleft().result()
+                coming.extend(pool.submit(read_some, part) for part in islice(parts, 1))
                 yield from results
                 progress.update(len(results))
         finally:
@@ -313,12 +298,12 @@ def _decode_into(
     kept: list[int] = []
     broken: list[str] = []
     # Closed at once when something is wrong: its bar must not be drawn over what is said then.
-    with closing(_decoded(listing.paths, config.image_size, config.resize, title)) as decoded:
-        for path, target, result in zip(listing.paths, listing.targets, decoded, strict=True):
+    with closing(decoded(listing.paths, config.image_size, config.resize, title)) as results:
+        for path, target, result in zip(listing.paths, listing.targets, results, strict=True):
             if isinstance(result, str):
+                broken.append(f"{path}: {result}")
                 if config.strict:
-                    raise DataError(f"{result} (--strict)")
-                broken.append(result)
+                    raise DataError(f"{broken[-1]} (--strict)")
             elif seen.is_new_to(title, path, listing.labels[target], result):
                 writer.add(result)
                 kept.append(int(target))

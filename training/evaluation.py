@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import Figures, LabelFigures
+from training.answers import ask
 from training.calibration import calibration_error
-from training.datasets import Split, decode, is_split, list_images
-from training.errors import DataError
+from training.datasets import name_some
 from training.pixels import Images
 from training.progress import bar
 
@@ -42,11 +42,18 @@ def figures(
         accuracy=float((answers == targets).mean()),
         calibration_error=calibration_error(probabilities, targets),
         parity=parity,
-        per_label={
-            label: _label_figures(answers == index, targets == index)
-            for index, label in enumerate(labels)
-        },
+        per_label=per_label(answers, targets, labels),
     )
+
+
+def per_label(
+    answers: NDArray[np.int64], targets: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, LabelFigures]:
+    """Of what was called so, how much was (precision); of what was so, how much was found."""
+    return {
+        label: _label_figures(answers == index, targets == index)
+        for index, label in enumerate(labels)
+    }
 
 
 def _label_figures(answered: NDArray[np.bool_], shown: NDArray[np.bool_]) -> LabelFigures:
@@ -69,18 +76,11 @@ def evaluate(options: argparse.Namespace) -> Figures:
     """
     classifier = Classifier.load(options.model)
     card = classifier.card
-    folder = options.data / "test" if is_split(options.data) else options.data
-    listing = list_images(folder)
-    unknown = sorted(set(listing.labels) - set(card.labels))
-    if unknown:
-        raise DataError(f"{folder} has labels that {options.model} does not know: {unknown}")
-    title = "test" if folder != options.data else "all"
-    split = decode(listing, classifier.input_size, card.input.resize, title, strict=options.strict)
-    index = np.array([card.labels.index(label) for label in listing.labels])
-    known = Split(split.images, index[split.targets])
-    probabilities = predict(classifier, known.images)
+    found = ask(classifier, options.data, strict=options.strict)
+    name_some(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
+    split = "test" if found.is_test else "all"
     return figures(
-        probabilities, known.targets, card.labels, split=title, parity=card.figures.parity
+        found.probabilities, found.targets, card.labels, split=split, parity=card.figures.parity
     )
 
 

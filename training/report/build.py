@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
+from training.answers import Answers, ask
 from training.progress import say
-from training.report import answers as counting
-from training.report import looks, page, pictures, results
-from training.report.answers import Answers
+from training.report import counting, looks, page, pictures, results
 from training.report.looks import Subject
 from training.report.network import Network
 from training.report.page import percent
@@ -34,7 +33,7 @@ def report(model: Path, data: Path, log: results.Log | None, output: Path) -> No
         service.inference.errors.ModelError: the file is no usable model.
     """
     classifier, network = Classifier.load(model, threads=os.cpu_count() or 1), Network.load(model)
-    card, answers = classifier.card, counting.ask(classifier, data)
+    card, answers = classifier.card, ask(classifier, data)
     subjects = _subjects(card, answers)
     sample = _sample(card, answers)
     sections = [("Results", results.section(card, answers, log))]

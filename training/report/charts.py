@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.report.answers import Bin
+from training.report.counting import Bin
 
 SIZE = (4.2, 3.0)  # inches; a page shows 100 pixels of its own for each
 DENSITY = 200

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ModelCard
 from service.inference.errors import ImageError
+from training.answers import Answers
 from training.calibration import calibration_error
 from training.errors import RunError
-from training.report import answers as counting
-from training.report import charts, page, pictures
-from training.report.answers import Answers
+from training.evaluation import per_label
+from training.report import charts, counting, page, pictures
 from training.report.page import percent
 
 LOG = "log.csv"
@@ -183,13 +183,14 @@ def _reliability(answers: Answers) -> Markup:
 
 def _labels(answers: Answers) -> Markup:
     rows = []
-    for number, row in enumerate(counting.per_label(answers), start=1):
+    found = per_label(answers.said, answers.targets, answers.labels)
+    for number, (label, row) in enumerate(found.items(), start=1):
         cells = [_share_cell(row.precision), _share_cell(row.recall)]
         rows.append(
             Markup(
                 '<tr><td class="number soft">{}</td><th class="name">{}</th>{}'
                 '<td class="number">{}</td></tr>'
-            ).format(number, page.clamped(row.label), page.join(cells), _count(row.images))
+            ).format(number, page.clamped(label), page.join(cells), _count(row.support))
         )
     about = (
         "Precision: of the images that were called so, the part that is so. Recall: of the images "

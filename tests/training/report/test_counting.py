@@ -5,12 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.inference.classifier import Classifier
-from tests.training.conftest import fill_folder
-from training import calibration, evaluation
-from training.errors import DataError
-from training.report import answers as counting
-from training.report.answers import Answers, LabelResult
+from training import calibration
+from training.answers import Answers
+from training.report import counting
 
 # shown, said, with what probability
 ROWS = [(0, 0, 0.9), (0, 1, 0.8), (1, 1, 0.7), (1, 1, 0.6), (1, 0, 0.95), (2, 1, 0.5)]
@@ -34,15 +31,6 @@ def test_confusion_counts_what_was_shown_in_rows() -> None:
         [1, 2, 0, 0],
         [0, 1, 0, 0],
         [0, 0, 0, 0],
-    ]
-
-
-def test_precision_and_recall() -> None:
-    assert counting.per_label(answers(ROWS)) == [
-        LabelResult("a", 2, 1 / 2, 1 / 2),
-        LabelResult("b", 3, 2 / 4, 2 / 3),
-        LabelResult("c", 1, None, 0.0),
-        LabelResult("d", 0, None, None),
     ]
 
 
@@ -91,54 +79,3 @@ def test_wilsons_interval() -> None:
 
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert counting.accuracy_interval(10, 10)[1] == pytest.approx(1)
-
-
-def test_a_folder_is_answered_as_evaluate_does(
-    tiny_classifier: Classifier, tiny_model: Path, tmp_path: Path
-) -> None:
-    import argparse
-
-    folder = fill_folder(tmp_path / "photos", images=7)
-    broken = folder / "red" / "0003.png"
-    broken.write_bytes(broken.read_bytes()[:50])
-
-    found = counting.ask(tiny_classifier, folder)
-
-    options = argparse.Namespace(model=tiny_model, data=folder, strict=False)
-    expected = evaluation.evaluate(options)
-    assert len(found.paths) == expected.images == 20
-    assert found.accuracy == pytest.approx(expected.accuracy)
-    assert not found.is_test
-    (line,) = found.unreadable
-    assert line.startswith("red/0003.png: ")
-    assert " at 0x" not in line
-    assert {found.labels[t] for t, p in zip(found.targets, found.paths, strict=True)} == {
-        "red",
-        "green",
-        "blue",
-    }
-    for target, path in zip(found.targets, found.paths, strict=True):
-        assert found.labels[target] == path.parent.name
-
-
-def test_answers_stay_with_their_files_over_many_batches(
-    tiny_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = fill_folder(tmp_path / "photos", images=7)
-    whole = counting.ask(tiny_classifier, folder)
-    monkeypatch.setattr(counting, "BATCH", 2)
-
-    parts = counting.ask(tiny_classifier, folder)
-
-    assert parts.paths == whole.paths
-    np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
-
-
-def test_labels_that_the_model_does_not_know_are_named(
-    tiny_classifier: Classifier, tmp_path: Path
-) -> None:
-    folder = fill_folder(tmp_path / "photos")
-    (folder / "red").rename(folder / "scarlet")
-
-    with pytest.raises(DataError, match="scarlet"):
-        counting.ask(tiny_classifier, folder)
