@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -25,6 +26,13 @@ def default_workers(cores: float) -> int:
 def share(total: int, workers: int) -> int:
     """One worker's share of a bound on the whole service, at least 1."""
     return max(1, math.ceil(total / workers))
+
+
+def raise_descriptor_limit() -> int:
+    """Open as many files as the system lets this process, not as many as it begins with."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:

@@ -17,14 +17,18 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
 from service import logs
+from service.capacity import raise_descriptor_limit
 from service.memory import fitted_settings, give_back_freed_memory, keep_giving_back
 from service.transport.drain import Drain
+from service.transport.parser import make_parser
+from service.transport.worker import SPARE_DESCRIPTORS
 from service.web import metrics
 from service.web.reload import ModelWatcher
 from service.web.scoreboard import Scoreboard, Seat, take_seat
 from service.web.service import service_of
 
-give_back_freed_memory()  # workers inherit it
+give_back_freed_memory()  # workers inherit it, and this
+descriptors = raise_descriptor_limit()
 settings, lowered = fitted_settings()
 
 _host = settings.host.strip("[]")
@@ -57,7 +61,16 @@ def on_starting(server: Arbiter) -> None:
     """Before any fork: what the workers will share."""
     for line in lowered:
         server.log.warning(line)
-    server.board = Scoreboard(workers)
+    try:
+        make_parser(settings.http_parser, lambda: False, lambda _: None)
+    except ImportError as error:
+        sys.exit(f"cannot start: {error}")
+    if descriptors < worker_connections + SPARE_DESCRIPTORS:
+        server.log.warning(
+            "a worker holds %d connections at most, by its limit of open files",
+            descriptors - SPARE_DESCRIPTORS,
+        )
+    server.board = Scoreboard(workers, settings)
     server.slots = {}
     try:
         folder = tempfile.mkdtemp(prefix="labelserve-", dir=worker_tmp_dir)

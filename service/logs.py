@@ -1,6 +1,7 @@
 """One JSON object a line on standard output, or plain lines for a terminal."""
 
 import logging
+import select
 import sys
 import threading
 import time
@@ -49,7 +50,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Write this thread's lines at the end of a ``with`` block, in one piece.
+    """Write this thread's lines at the end of a ``with`` block, in as few pieces as may be.
 
     Writing costs more than the line: several workers take turns at one file or pipe.
     """
@@ -59,8 +60,23 @@ def together() -> Iterator[None]:
         yield
     finally:
         _HELD.lines = None
-        if lines:
-            _HELD.handler.write("".join(lines))
+        for piece in _pieces(lines):
+            _HELD.handler.write(piece)
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """Whole lines, together as far as a pipe takes them at one go, whoever else writes to it."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode())
+        if piece and size + length > select.PIPE_BUF:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    if piece:
+        yield "".join(piece)
 
 
 class JsonFormatter(logging.Formatter):

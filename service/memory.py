@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import fields, replace
 
+from service.inference.errors import ModelTooLarge
 from service.settings import Settings, SettingsError, variable_name
 
 # Measured (docs/operations.md): proportional shares of an idle service, rounded up.
@@ -72,12 +73,28 @@ def fitted_settings(
     return settings, _differences(wanted, settings, limit)
 
 
+def require_room(settings: Settings, limit: int | None = None) -> None:
+    """Hold the model file, as large as it is now, against the memory there is.
+
+    Raises:
+        ModelTooLarge: the service could grow beyond its limit with it.
+    """
+    limit = available_memory() if limit is None else limit
+    needed = needed_bytes(settings)
+    if needed > limit * USABLE_SHARE:
+        raise ModelTooLarge(
+            f"model file {settings.model} needs {needed / USABLE_SHARE / 1e6:.0f} MB of memory,"
+            f" and there are {limit / 1e6:.0f} MB"
+        )
+
+
 def needed_bytes(settings: Settings) -> int:
     """The peak that the settings allow."""
     workers = settings.worker_count
     decoders = settings.decoders_per_worker
     model = MODEL_FACTOR * _file_size(settings.model)
-    copies = (decoders + 1) * (settings.largest_body + settings.max_image_bytes)
+    forms = settings.largest_body + settings.max_image_bytes  # a form of many has a thread
+    copies = (decoders + 1) * settings.max_image_bytes + forms
     worker = (
         PROCESS_BYTES
         + 2 * model

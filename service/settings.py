@@ -18,6 +18,11 @@ DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models" / "default.onn
 # What boundaries and part headers of a form may add to the images themselves.
 MULTIPART_OVERHEAD = 64 * 1024
 
+# The most images that gain from each other's company on a core.
+BATCH_LIMIT = 16
+# Predictions that a core may have in front of it: of a small network, some 30 ms of waiting.
+INSIDE_PER_CORE = 64
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 CountOrAuto = Annotated[int, Meta(ge=0)]
@@ -46,7 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     inference_threads: CountOrAuto = 0
     decoders: CountOrAuto = 0
     providers: tuple[str, ...] = ("cpu",)
-    max_inside: Count = 128
+    batch_limit: CountOrAuto = 0
+    max_inside: CountOrAuto = 0
 
     # What one request may hold.
     max_image_bytes: Count = 20_000_000
@@ -134,9 +140,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return share(self.decoders or default_workers(available_cores()), self.worker_count)
 
     @property
+    def batch_limit_per_worker(self) -> int:
+        """Images that go through the network together; fewer with a part of a core."""
+        share_of_core = min(1.0, available_cores() / self.worker_count)
+        return self.batch_limit or max(1, round(BATCH_LIMIT * share_of_core))
+
+    @property
     def inside_per_worker(self) -> int:
         """Predictions that one worker holds at the same time, waiting ones included."""
-        return share(self.max_inside, self.worker_count)
+        inside = self.max_inside or INSIDE_PER_CORE * default_workers(available_cores())
+        return share(inside, self.worker_count)
 
     @property
     def largest_body(self) -> int:
@@ -168,6 +181,8 @@ def _parsed(variable: str, text: str, kind: Any) -> Any:
     value: Any = text
     if kind == tuple[str, ...]:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not value:  # of API keys, that would let everybody in
+            raise SettingsError(f"{variable} is empty: name at least one, or leave it unset")
     elif kind in (Path, Path | None):
         if not text:
             raise SettingsError(f"{variable} is empty, a file is expected")

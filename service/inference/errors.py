@@ -4,6 +4,7 @@ InferenceError
 ├── ModelError              the model file is not usable: the start stops
 │   ├── ModelNotFound       no such file, or not readable
 │   ├── ModelUnreadable     onnxruntime cannot open it, or it refers to data outside the file
+│   ├── ModelTooLarge       it needs more memory than there is
 │   ├── CardError           no card, or a card that does not say what it must
 │   └── ContractMismatch    graph and card, or graph and contract, disagree
 └── ImageError              the image is not usable: the sender's to mend
@@ -28,6 +29,10 @@ class ModelNotFound(ModelError):
 
 class ModelUnreadable(ModelError):
     """onnxruntime cannot open the file, or it needs data outside of itself."""
+
+
+class ModelTooLarge(ModelError):
+    """Answering with the model could take more memory than there is."""
 
 
 class CardError(ModelError):

@@ -10,6 +10,7 @@ from service.transport.parser import (
     Choice,
     HeadTooLarge,
     UnknownCoding,
+    UnknownExpectation,
     make_parser,
 )
 from service.transport.request import Head, Request
@@ -83,6 +84,8 @@ class Connection:
         codings = [coding.lower() for coding in head.headers.getlist("Transfer-Encoding")]
         if codings and (codings != ["chunked"] or not self._parser.is_chunked):
             raise UnknownCoding("the only transfer coding understood is chunked")
+        if head.expects_more:
+            raise UnknownExpectation("the only expectation understood is 100-continue")
         if codings:
             self._parse_again_in_python()
         self._received = []

@@ -14,11 +14,12 @@ from os import eventfd, eventfd_read, eventfd_write, read
 
 from service.transport.connection import CONTINUE, READ, RECEIVE_BYTES, Connection, Stage
 from service.transport.parser import MALFORMED, status_of
-from service.transport.predictions import ROUTE, Predictions, Work
+from service.transport.predictions import BATCH_ROUTE, ROUTE, Predictions, Work
 from service.transport.request import Fields, Head, Request, WsgiApp, call_app, response_bytes
 from service.web.app import EXCHANGE_KEY
 from service.web.errors import (
     BodyTimeout,
+    BodyTooLarge,
     CallerGone,
     DeadlineExceeded,
     Overloaded,
@@ -36,6 +37,8 @@ LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 # Requests that kept-alive clients may have on the wire when the service stops.
 STOP_IDLE_SECONDS = 2.0
+# A body that has been coming for so long may have to make room for others.
+SLOW_SECONDS = 1.0
 # A body on a route that takes none.
 OTHER_BODY_BYTES = 64 * 1024
 
@@ -66,9 +69,11 @@ class Loop:
         self._buffered = 0
         self._stopping = False
         self._date = (0, "")
-        # Predictions have threads of their own, so that nothing else waits for them.
+        # Predictions have threads of their own, so that nothing else waits for them; and forms of
+        # many have one, so that single pictures do not wait for a whole form.
         decoders = self._settings.decoders_per_worker
         self._predicting = ThreadPoolExecutor(decoders + 1, thread_name_prefix="predict")
+        self._batches = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._asides = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._predictions = Predictions(service, self._predicting, self._wake)
         self._stood_back = 0.0
@@ -99,7 +104,7 @@ class Loop:
             self._turn()
         for connection in list(self._connections.values()):
             self._close(connection)
-        for pool in (self._predicting, self._asides):
+        for pool in (self._predicting, self._batches, self._asides):
             pool.shutdown(wait=False, cancel_futures=True)
 
     # ---- events ------------------------------------------------------------------------------
@@ -226,7 +231,14 @@ class Loop:
             if connection.whole:
                 self._dispatch(connection, connection.request)
         except RequestError as error:
-            self._refuse(connection, error)
+            request = connection.request
+            if isinstance(error, BodyTooLarge) and request and not self._predicts(request):
+                # Nobody is to read it: whether there is such a route comes first.
+                self._forget_body(connection)
+                connection.take_body()
+                self._dispatch(connection, request)
+            else:
+                self._refuse(connection, error)
         except MALFORMED as error:
             self._refuse_malformed(connection, error)
         except OSError:
@@ -243,7 +255,30 @@ class Loop:
             self._on_head(connection, head)
             connection.check_body()
         if connection.body_size and self._buffered > self._buffer_bytes:
-            raise Overloaded(f"{self._buffer_bytes} bytes of images are waiting already, try again")
+            self._make_room(connection)
+
+    def _make_room(self, newcomer: Connection) -> None:
+        """End the bodies that come most slowly, until what is left may be buffered.
+
+        A few clients that send much and then nothing would otherwise keep everybody out.
+
+        Raises:
+            Overloaded: the newcomer's is among them, or none is slow.
+        """
+        now = time.monotonic()
+        full = Overloaded(f"{self._buffer_bytes} bytes of images are waiting already, try again")
+        bodies = [c for c in self._connections.values() if c.stage is Stage.BODY and c.body_size]
+        for slowest in sorted(bodies, key=lambda c: c.body_size / self._body_seconds(c, now)):
+            if slowest is newcomer or self._body_seconds(slowest, now) < SLOW_SECONDS:
+                raise full
+            self._refuse(slowest, full)
+            if self._buffered <= self._buffer_bytes:
+                return
+        raise full
+
+    def _body_seconds(self, connection: Connection, now: float) -> float:
+        """How long a body has been coming."""
+        return now - connection.expires + self._settings.body_timeout + 1e-6
 
     def _on_head(self, connection: Connection, head: Head) -> None:
         """The head is there: may the body come?"""
@@ -262,7 +297,7 @@ class Loop:
     def _dispatch(self, connection: Connection, request: Request) -> None:
         """Hand a whole request to a thread."""
         exchange = request.exchange
-        predicting = exchange.route in self._service.routes
+        predicting = self._predicts(request)
         if predicting:
             self._service.admission.enter(exchange)
         connection.stage = Stage.WORKING
@@ -273,8 +308,11 @@ class Loop:
             return
         # Who half closes may still listen; for the little that is no prediction, that is enough.
         self._await(connection, select.EPOLLRDHUP if predicting else 0)
-        pool = self._predicting if predicting else self._asides
-        pool.submit(self._work, work)
+        pools = {ROUTE: self._predicting, BATCH_ROUTE: self._batches}
+        pools.get(exchange.route, self._asides).submit(self._work, work)
+
+    def _predicts(self, request: Request) -> bool:
+        return request.exchange.route in self._service.routes
 
     def _work(self, work: Work) -> None:
         """In a thread: answer with the application."""
@@ -399,9 +437,9 @@ class Loop:
         seat.board.set_connections(seat.slot, len(self._connections))
 
     def _close_idlest(self) -> bool:
-        """Make room: close the kept-alive connection that would be closed next anyway."""
-        idle = (c for c in self._connections.values() if c.stage is Stage.IDLE)
-        idlest = min(idle, key=lambda connection: connection.expires, default=None)
+        """Make room: close the connection that would be closed next anyway, idle ones first."""
+        idle = (c for c in self._connections.values() if c.stage in (Stage.IDLE, Stage.HEAD))
+        idlest = min(idle, key=lambda c: (c.stage is Stage.HEAD, c.expires), default=None)
         if idlest is not None:
             self._close(idlest)
         return idlest is not None

@@ -29,12 +29,23 @@ class UnknownCoding(Exception):
     """The body's transfer coding is not chunked."""
 
 
+class UnknownExpectation(Exception):
+    """The client expects something other than ``100-continue``."""
+
+
 # Whatever says that these bytes are not HTTP; gunicorn_h1c's errors are all ValueErrors.
-MALFORMED = (ValueError, python_parser.ParseError, HeadTooLarge, UnknownCoding)
+MALFORMED = (
+    ValueError,
+    python_parser.ParseError,
+    HeadTooLarge,
+    UnknownCoding,
+    UnknownExpectation,
+)
 
 _STATUS: dict[type[Exception], int] = {
     HeadTooLarge: 431,
     UnknownCoding: 501,
+    UnknownExpectation: 417,
     python_parser.LimitRequestLine: 414,
     python_parser.LimitRequestHeaders: 431,
     python_parser.UnsupportedTransferCoding: 501,

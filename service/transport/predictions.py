@@ -20,15 +20,14 @@ from service.transport.request import Request
 from service.web.prediction import Opened
 from service.web.service import Answer, Service
 
-ROUTE = "/predict"
+ROUTE, BATCH_ROUTE = "/predict", "/predict/batch"
 # A picture of so many pixels is decoded in well under a millisecond.
 SMALL_PIXELS = 100_000
 # A file of so many bytes is opened, or refused, without anybody's noticing. Larger ones can hold a
 # million chunks, thousands of scans or a bomb: a second of work before the first pixel.
 SMALL_BYTES = 32_768
-# What one turn of the loop may spend in the network, and the most images that gain from company.
+# What one turn of the loop may spend in the network.
 TURN_SECONDS = 0.02
-MOST_TOGETHER = 16
 
 JSON = {"Content-Type": "application/json"}
 
@@ -78,7 +77,7 @@ class Predictions:
     def together(self) -> int:
         """Images that one turn may take; 0 for a network too slow for the loop."""
         seconds = self._service.predictor.classifier.seconds_per_image
-        return min(MOST_TOGETHER, int(TURN_SECONDS / max(seconds, 1e-6)))
+        return min(self._service.predictor.batch_limit, int(TURN_SECONDS / max(seconds, 1e-6)))
 
     def add(self, work: Work) -> None:
         """Take a request that has been let in."""
@@ -147,10 +146,9 @@ class Predictions:
                 rows = self._service.predictor.classify(
                     classifier, [one.pixels for one in some], exchanges
                 )
+                answered += [*self._answers(some, rows)]
             except Exception as error:  # noqa: BLE001
                 answered += [(one.work, self._refuse(one.work, error)) for one in some]
-                continue
-            answered += self._answers(some, rows)
         return answered
 
     def _answers(

@@ -79,6 +79,15 @@ class Head(NamedTuple):
         """Whether the client waits for a word before it sends the body (RFC 9110, 10.1.1)."""
         return self.version >= (1, 1) and self.headers.get("Expect", "").lower() == "100-continue"
 
+    @property
+    def expects_more(self) -> bool:
+        """Whether it expects anything else: nothing else is known."""
+        return (
+            self.version >= (1, 1)
+            and bool(self.headers.getlist("Expect"))
+            and not (self.expects_continue)
+        )
+
 
 class Request(NamedTuple):
     """A request's head, and its record."""

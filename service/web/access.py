@@ -1,13 +1,17 @@
 """Who may ask: API keys, several at once so that they can be rotated."""
 
 import hmac
+import logging
 from hashlib import sha256
 from pathlib import Path
 
-from service.settings import Settings
+from service.settings import PREFIX, Settings, SettingsError
 from service.web.errors import Unauthorized
 from service.web.exchange import Headers
+from service.web.last_good import LastGood
 
+_LOG = logging.getLogger("labelserve.access")
+_DIGEST_BYTES = sha256().digest_size
 _ALWAYS_OPEN = ("/health", "/health/live", "/health/ready")
 
 
@@ -15,16 +19,38 @@ class Access:
     """Keys from the settings and from a file, which may change while the service runs.
 
     Only digests are kept and compared, every one of them each time, in constant time.
+
+    Args:
+        settings: keys, their file, and what is open to everybody.
+        kept: the digests that the service's workers read last.
+
+    Raises:
+        SettingsError: the file cannot be read, and no worker has read it before.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kept: LastGood) -> None:
+        self._kept = kept
         self._given = settings.api_keys
         self._file = settings.api_keys_file
         self._open = set(_ALWAYS_OPEN)
         self._open |= {"/metrics"} if settings.open_metrics else set()
         self._open |= {"/model"} if settings.open_model else set()
         self._digests: tuple[bytes, ...] = ()
-        self.refresh()
+        try:
+            self.refresh()
+        except OSError as error:
+            self._use_kept(error)
+
+    def _use_kept(self, error: OSError) -> None:
+        """A worker that replaces another one goes by the keys that the others go by."""
+        digests = self._kept.load()
+        if digests is None:
+            raise SettingsError(
+                f"{PREFIX}API_KEYS_FILE={self._file} cannot be read: {error.strerror}"
+            ) from error
+        starts = range(0, len(digests), _DIGEST_BYTES)
+        self._digests = tuple(digests[i : i + _DIGEST_BYTES] for i in starts)
+        _LOG.error("the file of API keys cannot be read: %s", error.strerror)
 
     def refresh(self) -> None:
         """Read the file of keys anew.
@@ -34,6 +60,7 @@ class Access:
         """
         keys = [*self._given, *_keys_of(self._file)]
         self._digests = tuple(_digest(key) for key in keys)
+        self._kept.store(b"".join(self._digests))
 
     def check(self, path: str, headers: Headers) -> None:
         """Let a request with a valid key pass, and every request to an open path.
@@ -61,5 +88,6 @@ def _keys_of(file: Path | None) -> list[str]:
     """One key a line; empty lines and lines that begin with # are passed over."""
     if file is None:
         return []
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")  # a key is any bytes
+    lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]

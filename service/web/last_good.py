@@ -1,7 +1,7 @@
-"""The last model that was taken up, kept by the whole service and not by any file system.
+"""The last file that could be used, kept by the whole service and not by any file system.
 
-A file that is refused stays where it is, and a worker that dies then has to be replaced: the new
-one starts with what the others still answer with.
+A model or a file of keys that is refused, or gone, stays so, and a worker that dies then has to be
+replaced: the new one starts with what the others still go by.
 """
 
 import fcntl
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 
 
 class LastGood:
-    """One model file's bytes, in anonymous memory that the master makes before it forks.
+    """Some bytes, in anonymous memory that the master makes before it forks.
 
     Two places take turns, so that the one that is read is never the one that is written.
     """
 
     def __init__(self) -> None:
-        self._places = [os.memfd_create(f"labelserve-model-{n}") for n in range(2)]
+        self._places = [os.memfd_create(f"labelserve-{n}") for n in range(2)]
         self._current = mmap.mmap(-1, 1)  # 0: nothing yet; else the place's number plus 1
 
     def store(self, data: bytes) -> None:
-        """Keep a model; one that is kept already costs nothing but a look."""
+        """Keep these bytes; if they are kept already, that costs nothing but a look."""
         with self._alone():
             if self._read() == data:
                 return
@@ -34,7 +34,7 @@ class LastGood:
             self._current[0] = place + 1
 
     def load(self) -> bytes | None:
-        """The model that was kept last; None before the first."""
+        """What was kept last; None before the first."""
         with self._alone():
             return self._read()
 

@@ -28,9 +28,6 @@ from service.web.upload import (
     uploads,
 )
 
-# Images of one batch request that go through the network together.
-INFERENCE_BATCH = 16
-
 
 class Opened(NamedTuple):
     """A request for one prediction: its image, opened, and the model that will answer it."""
@@ -50,6 +47,7 @@ class Predictor:
     def __init__(self, classifier: Classifier, settings: Settings) -> None:
         self.classifier = classifier
         self.settings = settings
+        self.batch_limit = settings.batch_limit_per_worker  # asked for once: it looks at the cores
         self._image_limits = settings.image_limits
         # Decoding has a bound of its own: it is what takes memory.
         self._decoding = threading.BoundedSemaphore(settings.decoders_per_worker)
@@ -155,8 +153,8 @@ class Predictor:
         if len(files) > limit:
             raise TooManyFiles(f"the form holds {len(files)} files, {limit} are allowed")
         results: list[dict[str, object]] = []
-        for start in range(0, len(files), INFERENCE_BATCH):
-            some = files[start : start + INFERENCE_BATCH]
+        for start in range(0, len(files), self.batch_limit):
+            some = files[start : start + self.batch_limit]
             results += self._batch_results(classifier, some, wanted, exchange)
         return encode_answer(classifier, {"results": results})
 

@@ -7,19 +7,15 @@ and the old model stays.
 """
 
 import logging
-import os
 import threading
 import time
-from pathlib import Path
 
+from service.inference.classifier import file_state
 from service.inference.errors import ModelError
 from service.web.service import Service, open_model
 
 _LOG = logging.getLogger("labelserve.model")
 _LOOK_SECONDS = 0.25
-
-# What tells one state of a file from another, also behind a symbolic link that is switched.
-Fingerprint = tuple[int, int, int, int]
 
 
 class ModelWatcher:
@@ -28,7 +24,7 @@ class ModelWatcher:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._path = service.settings.model
-        self._taken = fingerprint(self._path)
+        self._taken = service.model_state
         self._seen = self._taken
         self._hangups = service.seat.board.hangups
 
@@ -38,7 +34,7 @@ class ModelWatcher:
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change up without letting it rest."""
-        current = fingerprint(self._path)
+        current = file_state(self._path)
         rested, self._seen = current == self._seen, current
         if current is None or current == self._taken or not (rested or now):
             return
@@ -54,8 +50,11 @@ class ModelWatcher:
             if called or time.monotonic() >= due:
                 self._hangups = hangups
                 due = time.monotonic() + self._service.settings.model_poll_seconds
-                self._refresh_keys()
-                self.look(now=called)
+                try:
+                    self._refresh_keys()
+                    self.look(now=called)
+                except Exception:  # noqa: BLE001  whatever it is, who watches goes on watching
+                    _LOG.exception("the model or the keys could not be looked at")
 
     def _take_up(self) -> None:
         service = self._service
@@ -78,12 +77,3 @@ class ModelWatcher:
             self._service.access.refresh()
         except OSError as error:
             _LOG.error("the file of API keys cannot be read: %s", error.strerror)
-
-
-def fingerprint(path: Path) -> Fingerprint | None:
-    """The state of a file; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  the four numbers, of whatever the path leads to
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""What the workers of one service know of each other: who is ready, and whether it is draining.
+"""What the workers of one service share: settings, who is ready, and whether it is draining.
 
 The master makes the board before it forks; workers write one byte each into shared memory. Slots
 are reused: the worker that replaces a dead one takes over its slot, and with it its metrics' files.
@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from struct import Struct
 
+from service.settings import Settings
 from service.web.last_good import LastGood
 
 _COUNT = Struct("I")
@@ -18,12 +19,17 @@ class Scoreboard:
     """Byte 0: draining; byte 1: SIGHUPs so far, modulo 256; byte 2 + slot: that worker is ready.
 
     Behind them, a byte for the first failure, and 4 bytes a slot: the worker's connections.
+
+    ``settings``: the master's, for workers that start later, whatever the machine is like by then;
+    ``last_good``, ``last_keys``: the model and the digests of API keys that were read last.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, settings: Settings | None = None) -> None:
         self.slots = slots
+        self.settings = settings
         self._shared = mmap.mmap(-1, slots + 3 + 4 * slots)
         self.last_good = LastGood()
+        self.last_keys = LastGood()
 
     @property
     def draining(self) -> bool:

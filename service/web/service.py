@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from flask import Flask, current_app, g
 
-from service.inference.classifier import Classifier, read_model
+from service.inference.classifier import Classifier, FileState, file_state, read_model
 from service.inference.errors import ImageError, ModelError
 from service.logs import log_exchange, together
-from service.memory import fitted_settings
+from service.memory import fitted_settings, require_room
 from service.settings import Settings
 from service.web.access import Access
 from service.web.admission import Admission
@@ -59,7 +59,10 @@ class PredictionRoute:
 
 @dataclass(frozen=True)
 class Service:
-    """Settings, model, bounds and figures of one worker."""
+    """Settings, model, bounds and figures of one worker.
+
+    ``model_state``: that of the model's file when the service started.
+    """
 
     settings: Settings
     predictor: Predictor
@@ -67,6 +70,7 @@ class Service:
     access: Access
     metrics: Metrics
     seat: Seat
+    model_state: FileState | None
     unsettled: deque[tuple[Exchange, int]] = field(init=False, default_factory=deque)
     _settling: threading.Lock = field(init=False, default_factory=threading.Lock)
     routes: dict[str, PredictionRoute] = field(init=False)
@@ -92,8 +96,9 @@ class Service:
             SettingsError: a variable cannot be understood.
             ModelError: the model cannot be used.
         """
-        settings = settings or fitted_settings()[0]
         seat = seat or current_seat()
+        settings = settings or seat.board.settings or fitted_settings()[0]
+        state = file_state(settings.model)  # before it is read: what is changed later is noticed
         metrics = Metrics(seat.board)
         if classifier is None:
             classifier = _first_classifier(settings, seat, metrics)
@@ -104,9 +109,10 @@ class Service:
             settings=settings,
             predictor=Predictor(classifier, settings),
             admission=Admission(settings.inside_per_worker, metrics.in_flight),
-            access=Access(settings),
+            access=Access(settings, seat.board.last_keys),
             metrics=metrics,
             seat=seat,
+            model_state=state,
         )
 
     def use(self, classifier: Classifier) -> None:
@@ -176,15 +182,21 @@ class Service:
         After an inference, the first count and the first line take four times as long as the next,
         because the network has taken the caches. Several at once share that.
         """
-        alike: dict[tuple[str, int], list[Exchange]] = {}
         with self._settling:  # who finds nothing left to do may rely on its being done
-            with together(), suppress(IndexError):  # until there is none left
-                while True:
-                    exchange, status = self.unsettled.popleft()
-                    alike.setdefault((exchange.route, status), []).append(exchange)
-                    log_exchange(exchange, status)
-            for (route, status), exchanges in alike.items():
-                self.metrics.observe(exchanges, route, status)
+            try:
+                self._settle()
+            except Exception:  # noqa: BLE001  no reason to leave a client without its answer
+                _LOG.exception("answers could not be counted")
+
+    def _settle(self) -> None:
+        alike: dict[tuple[str, int], list[Exchange]] = {}
+        with together(), suppress(IndexError):  # until there is none left
+            while True:
+                exchange, status = self.unsettled.popleft()
+                alike.setdefault((exchange.route, status), []).append(exchange)
+                log_exchange(exchange, status)
+        for (route, status), exchanges in alike.items():
+            self.metrics.observe(exchanges, route, status)
 
 
 def open_model(settings: Settings, seat: Seat) -> Classifier:
@@ -193,6 +205,7 @@ def open_model(settings: Settings, seat: Seat) -> Classifier:
     Raises:
         ModelError: it cannot be used.
     """
+    require_room(settings)
     data = read_model(settings.model)
     classifier = _opened(data, settings)
     seat.board.last_good.store(data)

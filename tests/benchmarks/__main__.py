@@ -40,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="labelserve-bench-") as name:
         folder = Path(name)
         if chosen.hogging:
-            _hogging(servers, chosen.model, chosen.hogging, folder)
-            return 0
+            return _hogging(servers, chosen.model, chosen.hogging, folder)
         plan = (
             quick_plan(chosen.model)
             if chosen.quick
@@ -60,16 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _hogging(servers: tuple[str, ...], model: str, runs: int, folder: Path) -> None:
+def _hogging(servers: tuple[str, ...], model: str, runs: int, folder: Path) -> int:
+    """1 where one of this project's workers got nothing in a run."""
     file = folder / "body"
     file.write_bytes(picture(SMALL))
-    said = []
+    said, idle = [], 0
     for name in servers if servers != SERVERS else (OURS,):
         shares = look_for_hogs(
             name, model_file(model, folder), Body(file, "image/jpeg"), runs, folder
         )
         said.append(f"{name}: {shares.summary()}")
+        idle += shares.idle if name == OURS else 0
     say("\n".join(said))
+    return int(idle > 0)
 
 
 def _profile() -> str:

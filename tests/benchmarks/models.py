@@ -24,12 +24,12 @@ def model_file(name: str, folder: Path) -> Path:
         return Path(name)
     path = folder / f"{name}.onnx"
     if not path.exists():
-        onnx.save(_network(WIDTHS[name]), folder / f"bare-{name}.onnx")
+        onnx.save(network(WIDTHS[name]), folder / f"bare-{name}.onnx")
         add_card(folder / f"bare-{name}.onnx", path)
     return path
 
 
-def _network(channels: int, size: int = 32) -> onnx.ModelProto:
+def network(channels: int, size: int = 32) -> onnx.ModelProto:
     rng = np.random.default_rng(1)
     weights: list[onnx.TensorProto] = []
 

@@ -169,7 +169,9 @@ def test_there_is_time_to_drain(pod: Manifest, container: Manifest) -> None:
     settings = Settings.from_environ({entry["name"]: entry["value"] for entry in container["env"]})
     probe = container["readinessProbe"]
     assert settings.drain_seconds >= 2 * probe["periodSeconds"] * probe["failureThreshold"]
-    stopping = settings.drain_seconds + settings.graceful_timeout
+    asleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert asleep >= 5
+    stopping = asleep + settings.drain_seconds + settings.graceful_timeout
     assert pod["terminationGracePeriodSeconds"] > stopping
     assert settings.graceful_timeout >= settings.request_timeout
 

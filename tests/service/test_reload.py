@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from service.settings import Settings
+from service.web import reload
 from service.web.last_good import LastGood
+from service.web.reload import ModelWatcher
+from service.web.scoreboard import Scoreboard, Seat
+from service.web.service import Service
 from tests.pictures import encode, photograph
 from tests.server import Server, eventually, start_server
 from tests.tiny_model import make_card, make_graph, write_model
@@ -160,3 +165,48 @@ def test_the_last_good_model_is_what_was_stored_last() -> None:
     for content in (b"a" * 100_000, b"b", b"c" * 5, b"c" * 5, b""):
         kept.store(content)
         assert kept.load() == content
+
+
+@pytest.fixture
+def service(folder: Path) -> Service:
+    settings = Settings(model=folder / "models" / "m.onnx", model_poll_seconds=0.01)
+    return Service.start(settings, seat=Seat(Scoreboard(1), 0))
+
+
+def test_a_file_that_changes_while_a_worker_starts_is_noticed(
+    service: Service, folder: Path
+) -> None:
+    put(folder, (folder / "two.onnx").read_bytes())
+    watcher = ModelWatcher(service)
+    watcher.look()
+    watcher.look()
+    assert service.predictor.classifier.card.version == "two"
+
+
+def test_a_model_that_does_not_fit_the_memory_is_refused(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, (folder / "two.onnx").read_bytes())
+    monkeypatch.setattr("service.memory.available_memory", lambda: 100_000_000)
+    ModelWatcher(service).look(now=True)
+    assert service.predictor.classifier.card.version == "one"
+    monkeypatch.undo()
+    put(folder, (folder / "two.onnx").read_bytes())
+    ModelWatcher(service).look(now=True)
+    assert service.predictor.classifier.card.version == "two"
+
+
+def test_who_watches_goes_on_after_a_mishap(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.01)
+    mishaps = iter([ValueError("once"), MemoryError("twice")])
+
+    def refresh() -> None:
+        for mishap in mishaps:
+            raise mishap
+
+    monkeypatch.setattr(service.access, "refresh", refresh)
+    ModelWatcher(service).start()
+    put(folder, (folder / "two.onnx").read_bytes())
+    assert eventually(lambda: service.predictor.classifier.card.version == "two")

@@ -1,12 +1,17 @@
 """API keys over HTTP, under both workers: who may ask what, and when a key has changed."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from service.settings import Settings, SettingsError
+from service.web.access import Access
+from service.web.errors import Unauthorized
+from service.web.last_good import LastGood
 from tests.pictures import encode
 from tests.server import (
     WORKERS,
@@ -135,3 +140,32 @@ def test_keys_in_a_file_that_changes(tiny_model: Path, tmp_path: Path) -> None:
         file.unlink()
         assert eventually(lambda: any("cannot be read" in line for line in server.log))
         assert status("last-key") == 200
+
+
+def test_a_worker_that_replaces_another_goes_by_the_others_keys(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a-key\n", encoding="utf-8")
+    with start_server(tiny_model, workers=1, api_keys_file=file) as server:
+        file.unlink()
+        (victim,) = server.workers
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda: server.workers not in ([], [victim]))
+        assert eventually(server.ready)
+        assert server.get("/model", {"X-API-Key": "a-key"}).status == 200
+        assert server.get("/model", {"X-API-Key": "another"}).status == 401
+
+
+def test_a_file_that_was_never_read_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"a-key\n\xff\xfe\n")
+    settings, kept = Settings(api_keys_file=file), LastGood()
+    Access(settings, kept)
+    file.unlink()
+
+    Access(settings, kept).check("/model", {"X-API-Key": "a-key"})
+    with pytest.raises(Unauthorized):
+        Access(settings, kept).check("/model", {"X-API-Key": "another"})
+    with pytest.raises(SettingsError, match=r"LABELSERVE_API_KEYS_FILE.*No such file"):
+        Access(settings, LastGood())

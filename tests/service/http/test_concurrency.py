@@ -1,29 +1,41 @@
 """Answers never mix: many different pictures at once, each answer held against the classifier's."""
 
+import http.client
 import json
+import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
+from service.transport.predictions import TURN_SECONDS
+from tests.benchmarks.add_card import add_card
+from tests.benchmarks.models import network
 from tests.pictures import encode
-from tests.server import Server, multipart, start_server
+from tests.server import Server, eventually, multipart, start_server
 
 COUNT, CLIENTS = 300, 32
 
 
 def pictures() -> list[bytes]:
-    """Every one of another colour and size, most in another format than its neighbour."""
+    """Every one of another colour and size, most in another format than its neighbour.
+
+    Some are so large that a thread decodes them; they join the others before the network.
+    """
     rng = np.random.default_rng(5)
     made = []
     for number in range(COUNT):
         colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-        image = Image.new("RGB", (8 + number % 40, 8 + number % 23), colour)
+        size = (420, 300 + number) if number % 7 == 0 else (8 + number % 40, 8 + number % 23)
+        image = Image.new("RGB", size, colour)
         made.append(encode(image, ("PNG", "JPEG", "WEBP", "BMP")[number % 4]))
     return made
 
@@ -80,6 +92,77 @@ def test_batches_and_single_pictures_at_once(server: Server, tiny_classifier: Cl
             wanted = [*made[start : start + 20], made[start]]
             for data, one in zip(wanted, found, strict=True):
                 assert one == pytest.approx(expected(tiny_classifier, data), abs=1e-6)
+
+
+def test_a_single_picture_does_not_wait_for_whole_forms(tiny_model: Path) -> None:
+    """Forms of many are taken apart beside single pictures, not before them."""
+    slope = Image.linear_gradient("L").resize((1400, 1000)).convert("RGB")
+    picture = encode(slope, "PNG")  # few bytes, and some 10 ms of work
+    body, headers = multipart(*(("f", str(n), picture) for n in range(64)))
+    with start_server(tiny_model, workers=1) as server, ThreadPoolExecutor(3) as clients:
+        begun = time.monotonic()
+        assert server.post("/predict/batch", body, headers).status == 200
+        form_seconds = time.monotonic() - begun
+        forms = [clients.submit(server.post, "/predict/batch", body, headers) for _ in range(6)]
+        waited = []
+        while not all(form.done() for form in forms):
+            begun = time.monotonic()
+            assert server.post("/predict", picture).status == 200
+            waited.append(time.monotonic() - begun)
+        assert {form.result().status for form in forms} == {200}
+    assert len(waited) > 12, waited
+    assert statistics.median(waited) < form_seconds / 3
+
+
+def test_a_slow_network_stays_off_the_loop(tmp_path: Path) -> None:
+    """Nobody's probe waits for it, and its answers are right all the same."""
+    onnx.save(network(384), tmp_path / "bare.onnx")
+    add_card(tmp_path / "bare.onnx", tmp_path / "slow.onnx")
+    classifier = Classifier.load(tmp_path / "slow.onnx")
+    assert classifier.seconds_per_image > TURN_SECONDS, "too quick a machine"
+    made = pictures()[:16]
+    with (
+        start_server(tmp_path / "slow.onnx", workers=1) as server,
+        ThreadPoolExecutor(len(made)) as clients,
+    ):
+        work = [clients.submit(server.post, "/predict", data) for data in made]
+        waited = []
+        while not all(one.done() for one in work):
+            begun = time.monotonic()
+            assert server.get("/health/live").status == 200
+            waited.append(time.monotonic() - begun)
+    assert statistics.median(waited) < classifier.seconds_per_image * len(made) / 4, waited
+    for data, one in zip(made, work, strict=True):
+        found = probabilities(one.result().json()["predictions"])
+        assert found == pytest.approx(expected(classifier, data), abs=1e-5)
+
+
+def test_connections_are_shared_out(tiny_model: Path) -> None:
+    """No worker takes all of a few busy clients, and leaves a core idle."""
+    picture = pictures()[1]
+
+    def sockets(pid: int) -> int:
+        found = 0
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it has just been closed
+                found += str(path.readlink()).startswith("socket:")
+        return found
+
+    def ask(connection: http.client.HTTPConnection) -> None:
+        for _ in range(3):
+            connection.request("POST", "/predict", picture)
+            assert connection.getresponse().read()
+
+    with start_server(tiny_model, workers=2) as server, ThreadPoolExecutor(16) as clients:
+        before = {pid: sockets(pid) for pid in server.workers}
+        for _ in range(5):
+            with ExitStack() as stack:
+                connections = [stack.enter_context(closing(server.connection())) for _ in range(16)]
+                list(clients.map(ask, connections))
+                held = [sockets(pid) - before[pid] for pid in server.workers]
+                assert sum(held) == 16
+                assert min(held) >= 4, held
+            assert eventually(lambda: {pid: sockets(pid) for pid in server.workers} == before)
 
 
 def test_answering_reads_no_file(tiny_model: Path) -> None:

@@ -361,8 +361,14 @@ def test_options(server: Server) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_paths_that_do_not_exist(server: Server, method: str, path: str) -> None:
-    assert_problem(server.ask(method, path), 404, None)
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_paths_that_do_not_exist(server: Server, method: str, path: str, size: int) -> None:
+    assert_problem(server.ask(method, path, bytes(size)), 404, None)
+
+
+def test_a_method_that_does_not_exist_with_a_body(server: Server) -> None:
+    assert_problem(server.ask("PUT", "/predict", bytes(3_000_000)), 405, None)
+    assert server.post("/predict", RED).status == 200
 
 
 @pytest.mark.parametrize("path", ["//predict", "///predict", "/%70redict", "/%2Fpredict"])

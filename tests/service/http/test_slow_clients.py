@@ -120,15 +120,16 @@ def test_idle_connections_end_without_a_word(impatient: Server, first: bytes) ->
     assert len(impatient.log) == lines
 
 
-def test_pauses_within_a_request_are_no_idling(impatient: Server) -> None:
+def test_pauses_within_a_request_are_no_idling(tiny_model: Path) -> None:
     """Head and body have their own times: together they may take longer than either."""
-    with impatient.wire() as wire:
+    timeout, pause = 4.0, 1.5
+    settings = {"head_timeout": timeout, "body_timeout": timeout, "keep_alive": timeout}
+    with start_server(tiny_model, **settings) as server, server.wire() as wire:
         head, _, _ = raw_request("/predict", RED).partition(RED)
-        time.sleep(HEAD_SECONDS / 2)
-        wire.send(head[:-5])
-        time.sleep(HEAD_SECONDS / 2)
-        wire.send(head[-5:])
-        time.sleep(BODY_SECONDS / 2)
+        for part in (head[:-5], head[-5:]):
+            time.sleep(pause)
+            wire.send(part)
+        time.sleep(pause)
         assert wire.send(RED).reply().status == 200
 
 
@@ -254,6 +255,37 @@ def test_buffered_bodies_are_bounded(tiny_model: Path) -> None:
         # All of it is given back.
         for _ in range(8):
             assert server.post("/predict", RED.ljust(900_000, b"\0")).status == 200
+
+
+def test_stalled_bodies_make_room_for_others(tiny_model: Path) -> None:
+    """Who has sent much, and sends no more, does not keep everybody else out."""
+    limits = {
+        "workers": 1,
+        "max_image_bytes": 1_000_000,
+        "max_batch_bytes": 1_000_000,
+        "max_buffered_bytes": 2_000_000,
+        "body_timeout": 60,
+    }
+    photograph = RED.ljust(900_000, b"\0")
+    with start_server(tiny_model, **limits) as server, ExitStack() as open_wires:
+        wires = [open_wires.enter_context(server.wire()) for _ in range(2)]
+        for wire in wires:
+            wire.send(raw_request("/predict", photograph)[:-1])
+        time.sleep(1.2)
+        for _ in range(3):
+            assert server.post("/predict", photograph).status == 200
+        assert_problem(wires[0].reply(), 429, "overloaded")
+        # What did not have to go may still be finished.
+        assert wires[1].send(photograph[-1:]).reply().status == 200
+
+
+def test_heads_that_never_end_make_room_for_others(tiny_model: Path) -> None:
+    settings = {"workers": 1, "max_connections": 20, "head_timeout": 60}
+    with start_server(tiny_model, **settings) as server, ExitStack() as open_wires:
+        for _ in range(30):
+            open_wires.enter_context(server.wire()).send(b"P")
+        for _ in range(5):
+            assert server.post("/predict", RED).status == 200
 
 
 # ---- slow readers --------------------------------------------------------------------------------

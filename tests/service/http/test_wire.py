@@ -287,6 +287,12 @@ def test_unknown_transfer_codings(server: Server, wire: Wire, coding: str) -> No
         assert reply.status in (200, 400, 501)
 
 
+def test_an_unknown_expectation(wire: Wire) -> None:
+    wire.send(raw_request("/predict", RED, headers={"Expect": "a-miracle"}))
+    assert_problem(wire.reply(), 417, None)
+    assert wire.ended()
+
+
 MALFORMED_CHUNKS = {
     "size": b"zz\r\nabc\r\n0\r\n\r\n",
     "negative size": b"-3\r\nabc\r\n0\r\n\r\n",

@@ -5,8 +5,6 @@ are at hand (a folder in LABELSERVE_TEST_DATA, or the project's archive) they ar
 """
 
 import io
-import os
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +14,11 @@ from PIL import ExifTags, Image, ImageOps
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import DRAFT_OVERSAMPLING, decode_image
+from tests.cifar10 import cifar_test_jpegs
 from tests.pictures import Pixels, encode, photograph
 from tests.tiny_model import make_card, make_graph, write_model
 
 ROOT = Path(__file__).parents[3]
-ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 PHOTOGRAPHS = 500
 SIZE = (32, 32)
 MEAN_LEVELS = 2.0
@@ -67,29 +65,6 @@ def enlarged(small: Iterator[bytes]) -> Iterator[bytes]:
             yield encode(large, "JPEG", quality=85)
 
 
-def cifar_test_jpegs() -> Iterator[bytes] | None:
-    """Every twentieth of the 10,000 test images."""
-    folder = os.environ.get("LABELSERVE_TEST_DATA")
-    if folder:
-        paths = sorted(Path(folder).glob("**/test/*/*.jpg"))[::20]
-        return (path.read_bytes() for path in paths[:PHOTOGRAPHS]) if paths else None
-    return _members(ARCHIVE) if ARCHIVE.exists() else None
-
-
-def _members(archive: Path) -> Iterator[bytes]:
-    with tarfile.open(archive) as tar:
-        found = 0
-        for member in tar:
-            if "/test/" not in member.name or not member.name.endswith(".jpg"):
-                continue
-            file = tar.extractfile(member)
-            if found % 20 == 0 and file is not None:
-                yield file.read()
-            found += 1
-            if found == 20 * PHOTOGRAPHS:
-                return
-
-
 def fully_decoded(data: bytes, size: tuple[int, int]) -> Pixels:
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -128,13 +103,8 @@ def test_synthetic_photographs(colour_model: Classifier, default_model: Classifi
 def test_enlarged_cifar_photographs(
     colour_model: Classifier, default_model: Classifier | None
 ) -> None:
-    small = cifar_test_jpegs()
-    if small is None:
-        pytest.skip(
-            "SKIPPED LOUDLY: no CIFAR-10 test images; set LABELSERVE_TEST_DATA to a folder with"
-            " test/<label>/*.jpg to bound the draft on real photographs too"
-        )
-    scaled, full = scaled_and_full(enlarged(small))
+    small = cifar_test_jpegs(PHOTOGRAPHS)
+    scaled, full = scaled_and_full(enlarged(data for _, data in small))
     assert_same_labels(colour_model, scaled, full)
     if default_model is not None and default_model.input_size == SIZE:
         assert_same_labels(default_model, scaled, full)
