@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
-from training.datasets import Listing, decoded, is_split, list_images
+from training.datasets import Listing, decoded, list_images, parts
 from training.errors import DataError
 
 BATCH = 100
@@ -70,8 +70,8 @@ def ask(classifier: Classifier, data: Path, *, strict: bool = False) -> Answers:
             that is unreadable.
     """
     labels = classifier.card.labels
-    is_test = is_split(data)
-    listing = list_images(data / "test" if is_test else data)
+    test = parts(data).get("test")
+    listing = list_images(test or data)
     unknown = sorted(set(listing.labels) - set(labels))
     if unknown:
         raise DataError(f"{listing.folder} has labels that the model does not know: {unknown}")
@@ -82,7 +82,7 @@ def ask(classifier: Classifier, data: Path, *, strict: bool = False) -> Answers:
     return Answers(
         labels,
         listing.folder,
-        is_test,
+        test is not None,
         tuple(listing.paths[i] for i in kept),
         index[listing.targets[kept]],
         np.concatenate(probabilities),

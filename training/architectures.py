@@ -56,6 +56,12 @@ class Architecture:
     build: Callable[[Shape, bool], keras.Model]  # the flag: as it is served
     any_size: bool = False  # whether the trained network takes images of other sizes as well
     whitens: bool = False  # whether its first layer is made from the data
+    activations: tuple[str, ...] = ACTIVATIONS
+    layer_side: int = 0  # pixels of a side that a convolution more in each stage takes
+
+    def smallest_at(self, depth: int) -> int:
+        """The smallest side that leaves pixels after stages of `depth`, 0 for its own."""
+        return max(self.smallest_side, self.layer_side * depth + 4)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.summary}"
@@ -387,8 +393,16 @@ _STAGED = (
 ARCHITECTURES: dict[str, Architecture] = {
     item.name: item
     for item in (
-        # 16 is the least that leaves one value after both stages: 16, 14, 12, 6, 4, 2, 1.
-        Architecture("basic", "the tutorial's two-stage network", smallest_side=16, build=basic),
+        # 16 is the least that leaves one value after both stages: 16, 14, 12, 6, 4, 2, 1. Of a
+        # convolution more in each, the second's takes two pixels, which were four, the first's two.
+        Architecture(
+            "basic",
+            "the tutorial's two-stage network",
+            smallest_side=16,
+            build=basic,
+            activations=("relu",),
+            layer_side=6,
+        ),
         *(
             # 9 is the least that leaves one: 9, 8 (whitening), 4, 2, 1.
             Architecture(name, summary, 9, staged(name, widths, depth), any_size=True, whitens=True)

@@ -135,7 +135,10 @@ def require_same(found: Checkpoint, identity: dict[str, Any], folder: Path) -> N
     differing = [key for key, value in identity.items() if found.identity.get(key) != value]
     if differing:
         options = ", ".join(key.replace("_", " ") for key in differing)
-        raise RunError(f"--resume: the run in {folder} was started with other {options}")
+        raise RunError(
+            f"the run in {folder} was started with other {options}: remove it, or give another "
+            "folder"
+        )
 
 
 def _csv(log: Sequence[EpochLog]) -> bytes:

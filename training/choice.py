@@ -6,6 +6,7 @@ A quick look at the files (names, and the headers of some) gives a survey; the s
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,17 @@ from PIL import Image
 
 from service.inference.imaging import DECODE_ERRORS
 from training.config import TrainConfig, check_options
-from training.datasets import Listing, is_split, list_images
+from training.datasets import Listing, list_images, parts
 from training.progress import say
+from training.recipes import RECIPES
 
 SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; up to 224 can be
 SAMPLE = 500  # files whose headers are read
 FEW = 4_000  # images, below which the small network is as good and far quicker
-SHOWN_LABELS = 20
+SHOWN_LABELS = 20  # one below the other; more are listed several to a line
 UNEVEN = 1.5  # times as many images of one label as of another, from where rare ones weigh more
 STEPS_AN_EPOCH = 25
-WEIGHED_BATCH, LARGEST_BATCH, SMALLEST_BATCH = 512, 256, 16
+LARGEST_BATCH, SMALLEST_BATCH = 256, 16
 VISITS = 400_000  # images that a run looks at, over all epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 100
 
@@ -52,7 +54,7 @@ class Survey:
 
 def survey(folder: Path) -> Survey:
     """Look at the images that would be trained on. Raises DataError."""
-    listing = list_images(folder / "train" if is_split(folder) else folder, quiet=True)
+    listing = list_images(parts(folder).get("train", folder), quiet=True)
     numbers = np.bincount(listing.targets, minlength=len(listing.labels)).tolist()
     return Survey(folder, dict(zip(listing.labels, numbers, strict=True)), tuple(_sizes(listing)))
 
@@ -77,7 +79,9 @@ def describe(found: Survey) -> str:
         width = max(map(len, found.counts))
         lines += [f"  {label:<{width}}  {count}" for label, count in found.counts.items()]
     else:
-        lines.append(f"  {numbers[0]} to {numbers[-1]} a label, {_middle(numbers)} in the middle")
+        lines.append(f"  {numbers[0]} to {numbers[-1]} a label, {_middle(numbers)} in the middle:")
+        listed = ", ".join(f"{label} {count}" for label, count in found.counts.items())
+        lines.append(textwrap.fill(listed, 100, initial_indent="  ", subsequent_indent="  "))
     if found.sizes:
         ordered = sorted(found.sizes, key=math.prod)
         small, large = (f"{w}x{h}" for w, h in (ordered[0], ordered[-1]))
@@ -92,13 +96,13 @@ def _middle(numbers: Sequence[int]) -> int:
 
 def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     """Options that suit these pictures; those `given` are taken into account and not changed."""
-    parts = TrainConfig.validation_fraction, TrainConfig.test_fraction
-    validation, test = (
-        given.get(f"{name}_fraction", default)
-        for name, default in zip(("validation", "test"), parts, strict=True)
-    )
-    held = validation if is_split(found.folder) else 1 - (1 - validation) * (1 - test)
-    images = max(1, round(found.images * (1 - held)))
+    apart = parts(found.folder)
+    kept = 1.0
+    for title in ("validation", "test"):
+        if title not in apart:
+            name = f"{title}_fraction"
+            kept *= 1 - given.get(name, getattr(TrainConfig, name))
+    images = max(1, round(found.images * kept))
     side = _side(found)
     size = given.get("image_size", (side, side))
     architecture = "small" if images < FEW else "fast"
@@ -115,7 +119,10 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     if given.get("architecture", architecture) != "basic":
         batch = given.get("batch_size", _batch_size(images, size))
         wanted["batch_size"] = batch
-        wanted["learning_rate"] = round(0.24 * math.sqrt(batch / WEIGHED_BATCH), 4)
+        recipe = RECIPES[given.get("architecture", architecture)]
+        if given.get("optimizer", recipe["optimizer"]) == recipe["optimizer"]:
+            root = math.sqrt(batch / recipe["batch_size"])
+            wanted["learning_rate"] = round(recipe["learning_rate"] * root, 4)
         wanted.update(_augmentation(size))
     else:
         wanted.update({"zoom": 0.2, "colour": 0.1})

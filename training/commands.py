@@ -112,7 +112,7 @@ def benchmark(words: Sequence[str]) -> None:
     )
     for name in ("--max-minutes", "--epochs"):
         kind = int if name == "--epochs" else float
-        parser.add_argument(name, type=kind, metavar="N", help="of every row, for a try")
+        parser.add_argument(name, type=kind, metavar="N", help="of every row, for a try (in try/)")
     _print(run(parser.parse_args(words)))
 
 

@@ -28,6 +28,27 @@ OPTIMIZERS = ("adamw", "sgd", "lion", "muon")
 SCHEDULES = ("cosine", "triangular", "constant")
 LOSSES = ("cross-entropy", "squared-error")
 LARGEST_SIDE = 512
+# What goes with an optimiser that is not the one of the architecture's recipe.
+WITH_OPTIMIZER: dict[str, dict[str, Any]] = {
+    "adamw": {"learning_rate": 2e-3, "bias_rate": 1.0},
+    "sgd": {"learning_rate": 5e-2, "bias_rate": 1.0, "momentum": 0.85},
+    "lion": {"learning_rate": 3e-4, "bias_rate": 1.0},
+    "muon": {"learning_rate": 0.1, "bias_rate": 0.02, "momentum": 0.6},
+}
+# What `training.choice` gives a value to where a folder of images is all that is said.
+CHOSEN = (
+    "image_size",
+    "architecture",
+    "epochs",
+    "patience",
+    "batch_size",
+    "learning_rate",
+    "balance",
+    "shift",
+    "zoom",
+    "colour",
+    "cutout",
+)
 
 
 def option(  # noqa: PLR0913 - all but two by keyword
@@ -132,7 +153,7 @@ class TrainConfig:
     )
     activation: str = option(
         "network",
-        "relu (lean), or silu; basic has relu",
+        "relu (lean), or silu; basic has relu only",
         default="relu",
         choices=ACTIVATIONS,
     )
@@ -192,7 +213,10 @@ class TrainConfig:
         high=0.9,
     )
     weight_decay: float = option(
-        "training", "decoupled decay of the weights, not of biases", default=0.05, low=0.0
+        "training",
+        "decoupled decay of the weights, not of biases, nor of the filters with muon",
+        default=0.05,
+        low=0.0,
     )
     loss: str = option(
         "training",
@@ -279,8 +303,8 @@ class TrainConfig:
     )
     quantize: bool = option(
         "output",
-        "export in 8-bit integers: refused where that loses more than 0.3 points, changes more "
-        "than 1 % of labels or is no faster",
+        "export in 8-bit integers: refused where on the validation images that loses more than 0.3 "
+        "points, changes more than 1 % of labels or is no faster",
         default=False,
         identity=False,
     )
@@ -303,17 +327,28 @@ class TrainConfig:
             _check(item, getattr(self, item.name))
         if self.dataset == "folder" and self.data is None:
             raise ConfigError("--dataset folder needs --data PATH")
+        self._check_network()
         self._check_size()
         if self.run_folder == self.output:
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
 
-    def _check_size(self) -> None:
-        smallest = ARCHITECTURES[self.architecture].smallest_side
+    def _check_network(self) -> None:
+        architecture = ARCHITECTURES[self.architecture]
+        if self.activation not in architecture.activations:
+            known = ", ".join(architecture.activations)
+            raise ConfigError(
+                f"--activation: {self.architecture} has {known} only, not {self.activation}"
+            )
+        smallest = architecture.smallest_at(self.depth)
         if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
+            deep = f" at --depth {self.depth}" if self.depth else ""
             raise ConfigError(
                 f"--image-size: {_text(self.image_size)} does not fit architecture "
-                f"{self.architecture}: each side must be {smallest} to {LARGEST_SIDE}"
+                f"{self.architecture}{deep}: each side must be {smallest} to {LARGEST_SIDE}"
             )
+
+    def _check_size(self) -> None:
+        smallest = ARCHITECTURES[self.architecture].smallest_side
         if self.shift >= min(self.image_size):
             raise ConfigError(f"--shift: {self.shift} pixels would move the whole image away")
         if self.cutout >= min(self.image_size):
@@ -340,6 +375,11 @@ class TrainConfig:
         return self.run_folder / PIXELS
 
     @property
+    def trial_file(self) -> Path:
+        """What a draft of the model in integers is named after, while it is compared."""
+        return self.output.with_suffix(".int8.onnx")
+
+    @property
     def model_name(self) -> str:
         """The name on the card."""
         return self.name or self.output.stem
@@ -359,11 +399,12 @@ class TrainConfig:
     def command(self) -> str:
         """A command that makes this configuration, but for absolute paths (see `_plain`)."""
         words = ["python", "-m", "training"]
+        usual = usual_options(self.architecture, self.optimizer)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             flag = _flag(item.name)
-            usual = RECIPES[self.architecture].get(item.name, item.default)
-            if value == usual and item.name not in ("dataset", "architecture"):
+            named = item.name in ("dataset", "architecture")
+            if value == usual.get(item.name, item.default) and not named:
                 continue
             if isinstance(value, bool):
                 words.append(flag if value else "--no-" + flag[2:])
@@ -431,16 +472,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _defaults(item: dataclasses.Field[Any]) -> str:
-    """The option's own default, and where a recipe has another: `(default: 1; small: 2)`."""
+    """The option's own default, and where it has another: `(default: 1; small: 2)`."""
     by_value: dict[str, list[str]] = {}
     for architecture, recipe in RECIPES.items():
         value = recipe.get(item.name, item.default)
         if value != item.default:
             by_value.setdefault(_shown(value), []).append(architecture)
     parts = [f"{', '.join(names)}: {value}" for value, names in by_value.items()]
-    own = _shown(item.default)
-    if own and (parts or item.default is not False):
-        parts.insert(0, own)
+    general = _shown(item.default)
+    if general and (parts or item.default is not False):
+        parts.insert(0, general)
+    rates = [f"{name} {own[item.name]}" for name, own in WITH_OPTIMIZER.items() if item.name in own]
+    if rates:
+        parts.append(f"with another --optimizer than the architecture's: {', '.join(rates)}")
+    if item.name in CHOSEN:
+        parts.append("with --data alone: chosen from the images")
     return f" (default: {'; '.join(parts)})" if parts else ""
 
 
@@ -472,4 +518,13 @@ def from_options(options: dict[str, Any]) -> TrainConfig:
     """
     if "dataset" not in options and "data" in options:
         options = {**options, "dataset": "folder"}
-    return TrainConfig(**{**RECIPES.get(options.get("architecture", "basic"), {}), **options})
+    usual = usual_options(options.get("architecture", "basic"), options.get("optimizer"))
+    return TrainConfig(**{**usual, **options})
+
+
+def usual_options(architecture: str, optimizer: str | None) -> dict[str, Any]:
+    """An architecture's recipe, with the rates of this optimiser where the recipe has another."""
+    recipe = RECIPES.get(architecture, {})
+    if optimizer is None or optimizer == recipe.get("optimizer", TrainConfig.optimizer):
+        return recipe
+    return {**recipe, **WITH_OPTIMIZER.get(optimizer, {})}

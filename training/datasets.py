@@ -13,7 +13,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -47,6 +47,14 @@ CIFAR10_LABELS = (
 CIFAR10_LICENCE = (
     "none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)"
 )
+# Folders that divide the images, rather than labels.
+PARTS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 LEAST_IMAGES = 3  # of a label, where one image has to go to each of three splits
 FILES_A_TASK = 16
 TASKS_AHEAD = 4  # for each core
@@ -139,38 +147,80 @@ def load(config: TrainConfig) -> Dataset:
 def list_splits(config: TrainConfig) -> tuple[Listing, Listing, Listing]:
     """Files for train, validation and test, each label in each of them.
 
-    A folder with `train/` and `test/` keeps that border and validation is taken from train;
-    any other is split three ways. Raises DataError.
+    A folder with `train/` and `test/` keeps that border, and validation is its own or taken from
+    train (see `parts`); any other is split three ways. Raises DataError.
     """
     if config.data is None:
         raise ValueError("there is no folder to list")
     rng = np.random.default_rng(config.seed)
     folder = config.data
     _require_folder(folder)
-    if is_split(folder):
-        rest, test = list_images(folder / "train"), list_images(folder / "test")
-        if rest.labels != test.labels:
-            odd = sorted(set(rest.labels) ^ set(test.labels))
-            raise DataError(f"{folder}: train/ and test/ do not share labels: {', '.join(odd)}")
-    else:
-        everything = list_images(folder)
-        kept, held = stratified_split(everything, config.test_fraction, rng)
-        rest, test = everything.take(kept), everything.take(held)
-    kept, held = stratified_split(rest, config.validation_fraction, rng)
-    return rest.take(kept), rest.take(held), test
+    listed = {title: list_images(path) for title, path in parts(folder).items()}
+    if not listed:
+        listed["train"], listed["test"] = _divided(list_images(folder), config.test_fraction, rng)
+    _require_same_labels(listed)
+    rest, test = listed["train"], listed["test"]
+    if "validation" in listed:
+        return rest, listed["validation"], test
+    if PARTS.get(test.folder.name.casefold()) == "validation":
+        say(f"{folder} has no test folder: {test.folder} is kept for the final figures instead")
+    return *_divided(rest, config.validation_fraction, rng), test
 
 
-def is_split(folder: Path) -> bool:
-    """Whether the folder has `train/` and `test/`, rather than labels of these names."""
-    parts = (folder / "train", folder / "test")
-    return all(part.is_dir() and any(x.is_dir() for x in _sorted(part)) for part in parts)
+def parts(folder: Path) -> dict[str, Path]:
+    """The folder's own `train/`, `validation/` and `test/`, each of label folders; else nothing.
+
+    Upper and lower case and short names (PARTS) are understood. A split folder has always a train
+    and a test: where validation alone stands beside train, that is the test. Without label folders
+    in them, or with train alone among other folders, these are names of labels.
+
+    Raises:
+        DataError: a part twice, or train with label folders and nothing to measure on.
+    """
+    named = [path for path in _sorted(folder) if path.is_dir()] if folder.is_dir() else []
+    found: dict[str, Path] = {}
+    for path in named:
+        title = PARTS.get(path.name.casefold(), "")
+        if title and any(entry.is_dir() for entry in _sorted(path)):
+            if title in found:
+                raise DataError(
+                    f"{folder} has both {found[title].name}/ and {path.name}/: keep one"
+                )
+            found[title] = path
+    if found.keys() == {"train"} and all(path.name.casefold() in PARTS for path in named):
+        raise DataError(
+            f"{folder} has label folders in {found['train'].name}/ only: give "
+            f"--data {found['train']} to have that split, or sort the other images by label, too"
+        )
+    if "train" not in found or len(found) < 2:
+        return {}
+    if "test" not in found:
+        found["test"] = found.pop("validation")
+    return found
+
+
+def _divided(
+    listing: Listing, fraction: float, rng: np.random.Generator
+) -> tuple[Listing, Listing]:
+    kept, held = stratified_split(listing, fraction, rng)
+    return listing.take(kept), listing.take(held)
+
+
+def _require_same_labels(listed: dict[str, Listing]) -> None:
+    train = listed["train"]
+    for other in listed.values():
+        odd = sorted(set(train.labels) ^ set(other.labels))
+        if odd:
+            raise DataError(
+                f"{train.folder} and {other.folder} do not share labels: {', '.join(odd)}"
+            )
 
 
 def list_images(folder: Path, *, quiet: bool = False) -> Listing:
-    """The images of a folder of label folders, sorted by the bytes of their names.
+    """The images of a folder of label folders, however deep, sorted by the bytes of their paths.
 
     Hidden files and folders are passed over in silence, files with other suffixes with a word,
-    unless `quiet`.
+    unless `quiet`. Links to folders inside a label's are not followed.
     Labels are the folders' names in Unicode's composed form, as macOS decomposes them.
 
     Raises:
@@ -188,7 +238,7 @@ def list_images(folder: Path, *, quiet: bool = False) -> Listing:
     targets: list[int] = []
     others: Counter[str] = Counter()
     for target, label_folder in enumerate(folders):
-        files = [path for path in _sorted(label_folder) if path.is_file()]
+        files = sorted(_files_below(label_folder), key=_bytes)
         images = [path for path in files if path.suffix.lower() in SUFFIXES]
         others.update(path.suffix.lower() for path in files if path.suffix.lower() not in SUFFIXES)
         if not images:
@@ -385,7 +435,19 @@ def _sorted(folder: Path) -> list[Path]:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read: {error.strerror or error}") from error
-    return sorted(entries, key=lambda path: path.name.encode("utf-8", "surrogateescape"))
+    return sorted(entries, key=_bytes)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in _sorted(folder):
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _files_below(path)
+
+
+def _bytes(path: Path) -> bytes:
+    return path.as_posix().encode("utf-8", "surrogateescape")
 
 
 def _downloaded_cifar10(config: TrainConfig) -> Dataset:

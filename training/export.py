@@ -34,14 +34,14 @@ from service.inference.contract import (
 )
 from training.calibration import fit_temperature
 from training.config import TrainConfig
-from training.datasets import Dataset
+from training.datasets import Dataset, Split
 from training.errors import ExportError
 from training.evaluation import figures, predict
 from training.files import draft_path
 from training.graphs import divide_logits, number_names
 from training.pixels import Images
 from training.progress import say
-from training.quantisation import compare, milliseconds, quantised, why_not
+from training.quantisation import Comparison, compare, milliseconds, quantised, why_not
 from training.run import inference_batch, served_network
 
 OPSET = 18
@@ -138,27 +138,31 @@ def quantise(
 ) -> tuple[onnx.ModelProto, float]:
     """The graph in 8-bit integers, with the temperature that fits it, and that temperature.
 
-    Raises ExportError, with the figures, where the validation or the test images show that it is
-    not worth having: see `quantisation.why_not`.
+    Raises ExportError, with the figures, where the validation images show that it is not worth
+    having (see `quantisation.why_not`). The test images' figures are said and decide nothing.
     """
     small = quantised(graph, dataset.train.images)
-    trial = draft_path(config.output.with_suffix(".int8.onnx"))
+    trial = draft_path(config.trial_file)
     try:
         save(small, provisional_card(small, 1.0, config, dataset), trial)
         pair = Classifier.load(trial), Classifier.load(float_file)
     finally:
         trial.unlink(missing_ok=True)
     times = milliseconds(*pair)
-    logits = np.empty(0)
-    for title, split in (("test", dataset.test), ("validation", dataset.validation)):
+
+    def beside(title: str, split: Split) -> tuple[NDArray[np.float32], Comparison]:
         answers, float_answers = (predict(each, split.images) for each in pair)
         found = compare(title, split.targets, answers, float_answers, (times[0], times[1]))
         say(f"quantised: {found}")
-        if reason := why_not(found):
-            raise ExportError(
-                f"--quantize: refused, as {reason}: {found}; --no-quantize exports it in floats"
-            )
-        logits = np.log(np.maximum(answers, np.finfo(np.float32).tiny))
+        return answers, found
+
+    answers, found = beside("validation", dataset.validation)
+    if reason := why_not(found):
+        raise ExportError(
+            f"--quantize: refused, as {reason}: {found}; --no-quantize exports it in floats"
+        )
+    beside("test", dataset.test)
+    logits = np.log(np.maximum(answers, np.finfo(np.float32).tiny))
     temperature = fit_temperature(logits, dataset.validation.targets)
     return at_temperature(small, temperature), temperature
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 from pathlib import Path
 
@@ -12,6 +14,14 @@ def draft_path(path: Path) -> Path:
     """A hidden neighbour of `path`, on the same file system, of this process alone."""
     # Not tempfile's: those are readable by their owner only, and a rename would keep that.
     return path.with_name(f".{path.name}.{os.getpid()}.draft")
+
+
+def remove_drafts(*paths: Path) -> None:
+    """Remove the drafts of these files that killed processes left behind."""
+    for path in paths:
+        for draft in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.draft"):
+            with contextlib.suppress(OSError):  # it does no harm
+                draft.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:

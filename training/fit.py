@@ -40,7 +40,10 @@ from training.step import training_step
 from training.teaching import lessons
 
 SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
-ASKED_THREE_TIMES = 3  # the test images: by Keras, by the file, and once for comfort
+TEST_ROUNDS = 3  # over the test images: by Keras, by the file, and once for comfort
+# In integers: over all that is held back by both files, over test by Keras and the file once more.
+QUANTISED_ROUNDS = 4
+QUANTISED_ANSWERS = 4_000  # what the ranges and the timings take
 
 
 def fit(
@@ -91,21 +94,28 @@ def _pace(run: Run, saved: Checkpoint, began: float) -> Pace:
     before = sum(row.seconds for row in saved.log)
     seconds = run.config.max_minutes * 60 - _reserve(run)
     if seconds <= time.monotonic() - began:
-        raise FitError(
-            f"--max-minutes: reading and writing alone take longer than "
-            f"{run.config.max_minutes:g} minutes"
-        )
+        raise _out_of_time(run.config)
     return Pace(steps, seconds, began - before)
 
 
+def _out_of_time(config: TrainConfig) -> FitError:
+    return FitError(
+        f"--max-minutes: reading and writing alone take longer than {config.max_minutes:g} minutes"
+    )
+
+
 def _reserve(run: Run) -> float:
-    """Seconds that exporting will take: the test images' answers, thrice, and something on top."""
+    """Seconds that exporting will take: so many answers, and something on top."""
     sample = run.dataset.validation.images[: inference_batch(run.config.image_size)]
     predict_logits(run.model, sample)
     started = time.monotonic()
     predict_logits(run.model, sample)
     each = (time.monotonic() - started) / len(sample)
-    return SPARE_SECONDS + ASKED_THREE_TIMES * each * len(run.dataset.test)
+    answers = TEST_ROUNDS * len(run.dataset.test)
+    if run.config.quantize:
+        held_back = len(run.dataset.test) + len(run.dataset.validation)
+        answers += QUANTISED_ROUNDS * held_back + QUANTISED_ANSWERS
+    return SPARE_SECONDS + each * answers
 
 
 def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
@@ -122,15 +132,12 @@ def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
             progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
             started = time.monotonic()
             trained = _train_epoch(run, work, epoch, pace, progress)
-            saved = _close_epoch(run, saved, trained, started)
+            if trained.images:  # not where the time was over before the first step
+                saved = _close_epoch(run, saved, trained, started)
+            elif not saved.log:
+                raise _out_of_time(config)
             saved = dataclasses.replace(saved, finished=_is_over(run, saved, pace))
             checkpoint.save(saved, config.run_folder)
-            row = saved.log[-1]
-            say(
-                f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-                f"validation {row.validation_loss:.4f} {row.validation_accuracy:.4f}  "
-                f"{row.seconds:.0f} s"
-            )
     return saved
 
 
@@ -163,12 +170,16 @@ def _close_epoch(run: Run, saved: Checkpoint, trained: Trained, started: float) 
     row = EpochLog(
         epoch=saved.epochs + 1,
         learning_rate=trained.rate,
-        loss=trained.loss / max(1, trained.images),
-        accuracy=trained.correct / max(1, trained.images),
+        loss=trained.loss / trained.images,
+        accuracy=trained.correct / trained.images,
         validation_loss=loss,
         validation_accuracy=accuracy,
         seconds=time.monotonic() - started,
         waiting=trained.waiting / max(1e-9, training_seconds),
+    )
+    say(
+        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
+        f"validation {row.validation_loss:.4f} {row.validation_accuracy:.4f}  {row.seconds:.0f} s"
     )
     return dataclasses.replace(
         saved, log=(*saved.log, row), variables=values_of(run.variables), best=best
@@ -217,7 +228,8 @@ def _train_epoch(run: Run, work: Work, epoch: int, pace: Pace, progress: Any) ->
         done.loss += loss * len(batch.targets)
         done.correct += correct
         done.images += len(batch.targets)
-        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        accuracy = done.correct / done.images
+        progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
         progress.update(round(pace.share(number + 1) * pace.steps) - progress.n)
         asked = time.monotonic()
     return done

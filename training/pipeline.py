@@ -9,7 +9,7 @@ from training import checkpoint, datasets
 from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.errors import ExportError
-from training.files import require_writable
+from training.files import remove_drafts, require_writable
 from training.progress import quiet_start, say
 
 
@@ -29,6 +29,8 @@ def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -
     started = time.monotonic()
     require_writable(config.output)
     saved = checkpoint.find(config.run_folder, config.identity(), resume=resume, restart=restart)
+    logged = (config.run_folder / name for name in (checkpoint.CHECKPOINT, checkpoint.LOG))
+    remove_drafts(config.output, config.trial_file, *logged)
     dataset = datasets.load(config)
     counts = ", ".join(f"{count} {split}" for split, count in dataset.counts().items())
     say(f"{dataset.name}: {len(dataset.labels)} labels; images: {counts}")

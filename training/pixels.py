@@ -33,6 +33,11 @@ class Images(Protocol):
         ...
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Indices of `most` of `count` things, or of all, evenly spread from the first to the last."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
 class PixelFile:
     """A part of a file of images, to be asked like an array: by a slice or an array of indices."""
 

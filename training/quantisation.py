@@ -26,7 +26,7 @@ from onnxruntime.quantization import (
 
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
-from training.pixels import Images
+from training.pixels import Images, spread
 
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 500, 50
 QUANTISED = ["Conv", "Relu", "MaxPool", "Add", "MatMul", "Gemm"]
@@ -89,8 +89,7 @@ def quantised(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
 
     The last product, which makes the logits, stays in floats: it is next to no work.
     """
-    stride = max(1, len(images) // CALIBRATION_IMAGES)
-    sample = np.ascontiguousarray(images[::stride][:CALIBRATION_IMAGES])
+    sample = images[spread(len(images), CALIBRATION_IMAGES)]
     products = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"

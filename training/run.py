@@ -18,7 +18,7 @@ from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.datasets import Dataset
 from training.optimizers import Group, groups
-from training.pixels import Images
+from training.pixels import Images, spread
 
 INFERENCE_BATCH = 128
 SAMPLE = 2_000  # images that the first layer is made from
@@ -78,8 +78,7 @@ def shape_for(config: TrainConfig, dataset: Dataset) -> Shape:
     whitening = None
     if ARCHITECTURES[config.architecture].whitens:
         most = min(SAMPLE, SAMPLE * 64 * 64 // math.prod(config.image_size))
-        stride = max(1, len(images) // most)
-        sample = images[::stride][:most]
+        sample = images[spread(len(images), most)]
         whitening = whitening_filters(sample, mean, deviation, config.whitening)
     return Shape(
         config.image_size,

@@ -38,6 +38,22 @@ def test_a_folder_is_answered_as_evaluate_does(
         assert found.labels[target] == path.parent.name
 
 
+def test_a_folder_in_parts_is_asked_for_its_test_images(
+    tiny_classifier: Classifier, tmp_path: Path
+) -> None:
+    fill_folder(tmp_path / "Train", images=1)
+    fill_folder(tmp_path / "val", images=2)
+
+    without = answers.ask(tiny_classifier, tmp_path)
+    fill_folder(tmp_path / "TEST", images=3)
+    found = answers.ask(tiny_classifier, tmp_path)
+
+    assert (len(without.paths), len(found.paths)) == (6, 9)
+    assert without.is_test
+    assert found.is_test
+    assert found.folder == tmp_path / "TEST"
+
+
 def test_answers_stay_with_their_files_over_many_batches(
     tiny_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

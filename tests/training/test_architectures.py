@@ -118,6 +118,17 @@ def test_a_trained_network_takes_smaller_images_too() -> None:
     assert model(np.zeros((1, 24, 20, 3), np.float32)).shape == (1, 10)
 
 
+@pytest.mark.parametrize("depth", range(1, 9))
+def test_the_smallest_side_leaves_something(depth: int) -> None:
+    for name, architecture in ARCHITECTURES.items():
+        side = architecture.smallest_at(depth)
+        asked = shape(size=(side, side), depth=depth, width=0.1)
+        assert architecture.build(asked, False).output_shape[-1] == asked.labels
+        if name == "basic" and depth > 1:
+            with pytest.raises(ValueError, match=r"negative|Computed output size"):
+                architecture.build(shape(size=(side - 1, side - 1), depth=depth, width=0.1), False)
+
+
 def test_width_and_depth_are_options() -> None:
     plain, wide, deep = (
         ARCHITECTURES["small"].build(shape(width=width, depth=depth), True)

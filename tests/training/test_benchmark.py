@@ -1,15 +1,17 @@
 import argparse
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.training.conftest import TrainedModel
+from training import checkpoint
 from training.benchmark import ROWS, USUAL, Result, benchmark, cost, measured, row_config, table
-from training.checkpoint import EpochLog
+from training.checkpoint import Checkpoint, EpochLog
 from training.commands import main
-from training.config import from_options
-from training.errors import ConfigError
+from training.config import TrainConfig, from_options
+from training.errors import ConfigError, ExportError, RunError
 
 RESULT = Result("small-10", 387_000, 52_000_000, 9.5, 8, 0.87, 0.008, 0.46, 1.6)
 LOG = [EpochLog(i, 0.1, 1.0, 0.5, 1.0, 0.5, 30.0) for i in (1, 2)]
@@ -43,10 +45,44 @@ def test_rows_can_be_trained(name: str, tmp_path: Path) -> None:
     assert flops > 2 * parameters
 
 
-def test_rows_can_be_cut_short(tmp_path: Path) -> None:
+def test_rows_can_be_cut_short_and_lie_apart(tmp_path: Path) -> None:
     config = row_config("fast-60", 0, options(tmp_path, max_minutes=2.0, epochs=1))
 
     assert (config.max_minutes, config.epochs) == (2.0, 1)
+    assert config.run_folder.parent == config.output.parent == tmp_path / "try"
+    assert row_config("fast-60", 0, options(tmp_path)).output.parent == tmp_path
+
+
+def test_a_run_of_another_recipe_is_no_row(
+    trained_model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(tmp_path, rows=["basic"], seeds=[0])
+    config = row_config("basic", 0, asked)
+    shutil.copy(trained_model.path, config.output)
+    checkpoint.save(Checkpoint(config.identity(), tuple(LOG), (), finished=True), config.run_folder)
+    assert "| basic | 477,994 |" in benchmark(asked)
+
+    monkeypatch.setitem(ROWS["basic"], "epochs", 41)
+
+    with pytest.raises(RunError, match=r"basic-0 was started with other epochs"):
+        benchmark(asked)
+
+
+def test_a_refused_row_leaves_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(name: str, config: TrainConfig) -> Result:
+        if config.quantize:
+            raise ExportError("--quantize: refused, as it is slow")
+        return dataclasses.replace(RESULT, name=name)
+
+    monkeypatch.setattr("training.benchmark._result", train)
+
+    lines = benchmark(options(tmp_path, rows=["deep-60-int8", "small-10"], seeds=[0])).splitlines()
+
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| small-10 | 387,000 |")
+    assert lines[3].startswith(
+        "| deep-60-int8, seed 0 | refused: --quantize: refused, as it is slow"
+    )
 
 
 def test_integers_are_another_export_of_the_same_run(tmp_path: Path) -> None:

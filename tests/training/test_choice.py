@@ -7,8 +7,9 @@ from PIL import Image
 
 from tests.training.conftest import fill_folder
 from training.choice import Survey, complete, describe, suggestions, survey
-from training.config import TrainConfig, from_options
+from training.config import CHOSEN, TrainConfig, from_options
 from training.errors import ConfigError, DataError
+from training.recipes import RECIPES
 
 
 def found(side: int = 100, **counts: int) -> Survey:
@@ -38,11 +39,39 @@ def test_test_images_are_not_surveyed(tmp_path: Path) -> None:
     assert survey(tmp_path / "both").images == 15
 
 
-def test_many_labels_are_summed_up() -> None:
-    text = describe(found(**{f"label{i}": i + 1 for i in range(99)}))
+def test_images_that_are_held_apart_are_not_taken_off_twice(tmp_path: Path) -> None:
+    for part in ("train", "Test", "valid"):
+        fill_folder(tmp_path / part, images=3)
+
+    epochs = suggestions(Survey(tmp_path, {"blue": 4000, "red": 4000}, ()), {})["epochs"]
+
+    assert epochs == 50  # 400,000 looked at, of 8,000
+
+
+def test_many_labels_are_listed_several_to_a_line() -> None:
+    counts = {f"label{i}": i + 1 for i in range(99)}
+
+    text = describe(found(**counts))
 
     assert "1 to 99 a label, 50 in the middle" in text
-    assert len(text.splitlines()) == 3
+    words = " ".join(text.split()) + ","
+    assert all(f" {label} {count}," in words for label, count in counts.items() if count < 99)
+    assert len(text.splitlines()) < 20
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_all_that_is_chosen_is_said_in_the_help() -> None:
+    wanted = [suggestions(found(), given) for given in ({}, {"architecture": "basic"})]
+
+    assert set().union(*wanted) == set(CHOSEN)
+
+
+def test_the_rate_is_that_of_the_recipe_and_its_optimizer() -> None:
+    recipe = RECIPES["small"]
+    same = {"architecture": "small", "batch_size": recipe["batch_size"]}
+
+    assert suggestions(found(), same)["learning_rate"] == recipe["learning_rate"]
+    assert "learning_rate" not in suggestions(found(), {**same, "optimizer": "adamw"})
 
 
 @pytest.mark.parametrize(

@@ -33,46 +33,49 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_ctrl_c_stops_cleanly_and_resume_ends_where_an_uninterrupted_run_does(
-    tmp_path: Path,
-) -> None:
-    data = fill_folder(tmp_path / "photos", images=20)
-    whole, stopped = tmp_path / "whole.onnx", tmp_path / "stopped.onnx"
-    log = tmp_path / "stopped" / checkpoint.LOG
-
-    process = subprocess.Popen(
-        command(*training_words(data, stopped)), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+def stop(words: list[object], log: Path, by: signal.Signals) -> tuple[int, str]:
+    """Start a training, end it in its third epoch or later; its status and what it said."""
+    process = subprocess.Popen(command(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(FileNotFoundError):
             if len(log.read_text().splitlines()) > 2:
                 break
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, said = process.communicate(timeout=60)
+    return process.returncode, said
 
-    assert process.returncode == 130, said
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_stopped_by_a_signal_resumes_to_where_an_uninterrupted_one_ends(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    data = fill_folder(tmp_path / "photos", images=20)
+    whole, stopped = tmp_path / "whole.onnx", tmp_path / "stopped.onnx"
+
+    status, said = stop(training_words(data, stopped), tmp_path / "stopped" / checkpoint.LOG, by)
+
+    if by == signal.SIGINT:
+        assert status == 130, said
+        assert "--resume continues" in said
     assert "Traceback" not in said
-    assert "--resume continues" in said
     saved = checkpoint.load(tmp_path / "stopped")
     assert saved is not None
     assert 2 <= saved.epochs < 40
     assert not stopped.exists()
+    (tmp_path / ".stopped.onnx.4711.draft").write_bytes(b"of one that was killed earlier")
 
-    refused = run(*training_words(data, stopped))
-    assert refused.returncode == 1
-    assert "--resume" in refused.stderr
+    assert main([*map(str, training_words(data, stopped))]) == 1  # in this process: it is quicker
     resumed = run(*training_words(data, stopped, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     assert "cuda" not in resumed.stderr.lower()  # TensorFlow's start is not shown
     assert f"resuming after epoch {saved.epochs} of 40" in resumed.stderr
-    assert (
-        main([*map(str, training_words(data, whole))]) == 0
-    )  # in this process: TensorFlow is here
+    assert main([*map(str, training_words(data, whole))]) == 0
     versions = {Classifier.load(path).card.version[-8:] for path in (whole, stopped)}
     assert len(versions) == 1  # digests of the graphs, weights included
     assert "resume" not in Classifier.load(stopped).card.provenance.command
+    assert not [*tmp_path.rglob("*.draft")]
 
 
 @pytest.mark.parametrize(

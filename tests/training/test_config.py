@@ -1,5 +1,6 @@
 import argparse
 import dataclasses
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,14 @@ from typing import Any
 import pytest
 
 from training.architectures import ARCHITECTURES
-from training.config import TrainConfig, add_options, from_options
+from training.config import (
+    CHOSEN,
+    OPTIMIZERS,
+    WITH_OPTIMIZER,
+    TrainConfig,
+    add_options,
+    from_options,
+)
 from training.errors import ConfigError
 from training.recipes import RECIPES
 
@@ -82,6 +90,8 @@ def test_identity_leaves_out_what_the_weights_do_not_depend_on() -> None:
         ({"validation_fraction": 0.9}, "--validation-fraction: 0.9 is above 0.5"),
         ({"image_size": (15, 32)}, "--image-size: 15x32 does not fit architecture basic"),
         ({"image_size": (32, 4000)}, "--image-size: 32x4000"),
+        ({"depth": 5}, "basic at --depth 5: each side must be 34 to 512"),
+        ({"activation": "silu"}, "--activation: basic has relu only"),
         ({"shift": 32}, "--shift: 32 pixels"),
         ({"cutout": 32}, "--cutout: 32 pixels"),
         ({"start_scale": 0.5}, "--start-scale: basic takes one size only; small, fast"),
@@ -113,8 +123,48 @@ def test_help_tells_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     parser.print_help()
 
     text = " ".join(capsys.readouterr().out.split())
-    assert "(default: 128; small, fast, deep, wide: 512)" in text
+    assert "(default: 128; small, fast, deep, wide: 512; with --data alone" in text
     assert "(default: no; small, fast, deep, wide: yes)" in text
+
+
+def test_help_tells_what_the_images_and_the_optimizer_decide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    parser.print_help()
+
+    text = " ".join(capsys.readouterr().out.split())
+    for name in CHOSEN:
+        (about,) = re.findall(
+            rf" (--{name.replace('_', '-')} .*?)(?= --[a-z-]+ [A-Za-z]+[| ])", text
+        )
+        assert about.endswith("chosen from the images)"), about
+    assert text.count("with --data alone: chosen") == len(CHOSEN)
+    assert "architecture's: adamw 0.002, sgd 0.05, lion 0.0003, muon 0.1" in text
+
+
+@pytest.mark.parametrize("architecture", RECIPES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_optimizer_comes_with_its_rate(architecture: str, optimizer: str) -> None:
+    words = ["--architecture", architecture, "--optimizer", optimizer]
+
+    config = parsed(*words)
+
+    recipe = parsed("--architecture", architecture)
+    if optimizer == recipe.optimizer:
+        assert config == recipe
+    else:
+        assert config.learning_rate == WITH_OPTIMIZER[optimizer]["learning_rate"]
+        assert config.bias_rate == WITH_OPTIMIZER[optimizer]["bias_rate"]
+    assert parsed(*shlex.split(config.command())[3:]) == config
+    given = parsed(*words, "--learning-rate", "0.1", "--bias-rate", "0.1")
+    assert (given.learning_rate, given.bias_rate) == (0.1, 0.1)
+    assert parsed(*shlex.split(given.command())[3:]) == given
+
+
+def test_every_optimizer_has_a_rate() -> None:
+    assert tuple(WITH_OPTIMIZER) == OPTIMIZERS
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())

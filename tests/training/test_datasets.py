@@ -53,6 +53,48 @@ def test_train_and_test_folders_are_kept_apart(config: TrainConfig, tmp_path: Pa
     assert {path.parent.parent.name for path in train.paths + validation.paths} == {"train"}
 
 
+@pytest.mark.parametrize("names", ["train val test", "Train Valid TEST", "train validation test"])
+def test_a_folder_may_have_all_three_parts(config: TrainConfig, tmp_path: Path, names: str) -> None:
+    for name, images in zip(names.split(), (6, 3, 4), strict=True):
+        fill_folder(tmp_path / "all" / name, images=images)
+
+    listings = datasets.list_splits(dataclasses.replace(config, data=tmp_path / "all"))
+
+    assert [len(listing.paths) for listing in listings] == [18, 9, 12]
+    for listing, name in zip(listings, names.split(), strict=True):
+        assert {path.parent.parent.name for path in listing.paths} == {name}
+
+
+def test_validation_is_the_test_where_there_is_no_other(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill_folder(tmp_path / "two" / "train", images=10)
+    fill_folder(tmp_path / "two" / "val", images=4)
+
+    listings = datasets.list_splits(dataclasses.replace(config, data=tmp_path / "two"))
+
+    assert [len(listing.paths) for listing in listings] == [27, 3, 12]
+    assert {path.parent.parent.name for path in listings[2].paths} == {"val"}
+    assert "has no test folder" in capsys.readouterr().err
+
+
+def test_train_without_anything_to_measure_on_is_named(config: TrainConfig, tmp_path: Path) -> None:
+    fill_folder(tmp_path / "one" / "train")
+    (tmp_path / "one" / "test").mkdir()
+    (tmp_path / "one" / "test" / "1.png").write_bytes(picture("red", 0))
+
+    with pytest.raises(DataError, match=r"label folders in train/ only: give --data .*train "):
+        datasets.list_splits(dataclasses.replace(config, data=tmp_path / "one"))
+
+
+def test_a_part_that_is_there_twice_is_named(config: TrainConfig, tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        fill_folder(tmp_path / "both" / name)
+
+    with pytest.raises(DataError, match=r"both val/ and valid/"):
+        datasets.list_splits(dataclasses.replace(config, data=tmp_path / "both"))
+
+
 def test_labels_may_be_called_train_and_test(config: TrainConfig, tmp_path: Path) -> None:
     folder = fill_folder(tmp_path / "vehicles")
     (folder / "red").rename(folder / "train")
@@ -80,6 +122,22 @@ def test_order_is_by_the_bytes_of_names(tmp_path: Path) -> None:
     names = [path.name for path in datasets.list_images(folder).paths[4:]]
 
     assert names == ["0000.jpg", "0001.png", "B.PNG", "a.png", "ä.png"]
+
+
+def test_folders_inside_a_labels_folder_are_read_too(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=2)
+    for name in ("2019/b.png", "2019/May/a.png", ".thumbs/c.png", "0001.png.d/d.png", "z.png"):
+        path = folder / "blue" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture("blue", 0))
+    (folder / "blue" / "again").symlink_to(folder / "blue", target_is_directory=True)
+
+    listing = datasets.list_images(folder)
+
+    found = [path.relative_to(folder / "blue").as_posix() for path in listing.paths[:-4]]
+    first = ["0000.jpg", "0001.png", "0001.png.d/d.png"]
+    assert found == [*first, "2019/May/a.png", "2019/b.png", "z.png"]
+    assert listing.targets.tolist() == [0] * 6 + [1] * 2 + [2] * 2
 
 
 def test_labels_are_composed_characters(tmp_path: Path) -> None:

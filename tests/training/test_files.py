@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ExportError
-from training.files import draft_path, require_writable, write_whole
+from training.files import draft_path, remove_drafts, require_writable, write_whole
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:
@@ -38,6 +38,16 @@ def test_others_may_read_what_is_written(tmp_path: Path) -> None:
         os.umask(before)
 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_drafts_of_the_killed_are_removed(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("a[1].onnx", ".a[1].onnx.x.draft", ".b.onnx.7.draft")]
+    for path in (*others, tmp_path / ".a[1].onnx.4711.draft", draft_path(others[0])):
+        path.write_bytes(b"half")
+
+    remove_drafts(others[0], tmp_path / "nowhere" / "file")
+
+    assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
 def test_asking_leaves_nothing_behind_but_the_folder(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from tests.training.conftest import in_memory
 from training import checkpoint, datasets, fit, run, step
 from training.checkpoint import Checkpoint
-from training.config import TrainConfig
+from training.config import TrainConfig, from_options
 from training.datasets import Dataset
 from training.errors import FitError, RunError, Stopped
 
@@ -151,6 +152,27 @@ def test_channel_statistics_are_exact() -> None:
     assert deviation[2] == 1
 
 
+def test_the_first_layer_is_made_from_images_of_all_labels(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled: list[Any] = []
+
+    def whiten(images: Any, *_: Any) -> Any:
+        sampled.extend(images)
+
+    monkeypatch.setattr("training.run.whitening_filters", whiten)
+    monkeypatch.setattr("training.run.SAMPLE", 20)  # of 27
+
+    run.shape_for(small(config), dataset)
+
+    labels = {
+        image.tobytes(): label
+        for image, label in zip(dataset.train.images[:], dataset.train.targets, strict=True)
+    }
+    assert len(sampled) == 20
+    assert np.bincount([labels[image.tobytes()] for image in sampled]).min() >= 6
+
+
 def test_logits_do_not_depend_on_the_batch(
     config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +271,84 @@ def test_a_time_budget_ends_the_run_with_its_schedule(
     assert saved.epochs > 2
     assert saved.log[-1].learning_rate < 0.2 * config.learning_rate
     assert max(row.learning_rate for row in saved.log) > 0.3 * config.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("architecture", "optimizer"),
+    [("basic", "sgd"), ("basic", "lion"), ("basic", "muon"), ("small", "adamw"), ("small", "sgd")],
+)
+def test_turning_the_optimizer_alone_learns(
+    config: TrainConfig, dataset: Dataset, architecture: str, optimizer: str
+) -> None:
+    names = ("dataset", "data", "image_size", "shift", "batch_size", "output")
+    asked: dict[str, Any] = {name: getattr(config, name) for name in names}
+    asked |= {"architecture": architecture, "optimizer": optimizer, "width": 0.25}
+    asked |= {"epochs": 60 if optimizer == "lion" else 12}  # its steps are small ones
+
+    fit.fit(from_options(asked), dataset)
+
+    log = saved_in(config).log
+    # The least that smoothed labels allow is taken off.
+    least = 0.35 if architecture == "small" else 0.0
+    assert log[-1].loss - least < 0.7 * (log[0].loss - least)
+    assert log[-1].accuracy > 0.6
+
+
+class Clock:
+    """A pace whose time is over when it has been asked so often."""
+
+    def __init__(self, asked: int) -> None:
+        self.steps, self._left = 20, asked
+
+    def share(self, step: int) -> float:
+        self._left -= 1
+        return step / self.steps if self._left >= 0 else 1.0
+
+
+def test_an_epoch_without_a_step_is_none(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step asks twice, the end of an epoch once; there are two steps in an epoch."""
+    config = dataclasses.replace(config, epochs=10, max_minutes=1.0)
+    monkeypatch.setattr(fit, "_pace", lambda *_: Clock(5))
+
+    fit.fit(config, dataset)
+
+    (row,) = saved_in(config).log
+    assert row.loss > 0
+    assert saved_in(config).finished
+    monkeypatch.setattr(fit, "_pace", lambda *_: Clock(0))
+    with pytest.raises(FitError, match="--max-minutes"):
+        fit.fit(config, dataset)
+
+
+def test_integers_take_longer_to_export(config: TrainConfig, dataset: Dataset) -> None:
+    seconds = []
+    for quantize in (False, True):
+        state = run.start(dataclasses.replace(config, quantize=quantize), dataset)
+        seconds.append(fit._reserve(state) - fit.SPARE_SECONDS)
+
+    assert seconds[1] > 10 * seconds[0]  # of a data set as small as this
+
+
+def test_the_bar_shows_how_it_goes(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, Any]] = []
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def set_postfix(self, **values: Any) -> None:
+            values.pop("refresh")
+            shown.append(values)
+
+    monkeypatch.setattr("training.progress.tqdm", Bar)
+
+    fit.fit(config, dataset)
+
+    assert len(shown) == 4
+    first, second = (float(values["accuracy"]) for values in shown[:2])
+    assert first == pytest.approx(round(first * 14) / 14, abs=5e-4)  # of 27 images in two steps
+    assert second == pytest.approx(saved_in(config).log[0].accuracy, abs=5e-4)
 
 
 def test_a_budget_that_is_none_is_said(config: TrainConfig, dataset: Dataset) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.pixels import PixelFile, PixelWriter
+from training.pixels import PixelFile, PixelWriter, spread
 
 
 @pytest.fixture
@@ -54,6 +54,18 @@ def test_a_part_of_the_file_is_an_array_of_its_own(path: Path, images: NDArray[n
     for beyond in (20, -1):
         with pytest.raises(IndexError):
             part[np.array([beyond])]
+
+
+@pytest.mark.parametrize("count", [1, 3, 500, 501, 999, 1800])
+def test_every_label_is_in_an_even_sample(count: int) -> None:
+    labels = np.sort(np.arange(count) % 10)
+
+    indices = spread(count, 500)
+
+    assert len(np.unique(indices)) == min(count, 500)
+    assert (indices[0], indices[-1]) == (0, count - 1)
+    shares = np.bincount(labels[indices]) / np.bincount(labels)
+    assert shares.max() < 1.2 * shares.min()
 
 
 def test_a_file_that_was_cut_is_noticed(path: Path) -> None:

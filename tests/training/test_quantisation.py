@@ -1,5 +1,7 @@
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -89,11 +91,38 @@ def test_what_is_refused_is_not_written(
     model = fit.fit(small, dataset)
     small.output.write_bytes(b"the model before")
 
-    with pytest.raises(ExportError, match=r"refused, as .*times as fast: on 6 test images .* ms"):
+    with pytest.raises(
+        ExportError, match=r"refused, as .*times as fast: on 3 validation images .* ms"
+    ):
         export.export(model, 1.0, small, dataset)
 
     assert small.output.read_bytes() == b"the model before"
     assert [path for path in small.output.parent.iterdir() if path.is_file()] == [small.output]
+
+
+@pytest.mark.parametrize("bad", ["test", "validation"])
+@pytest.mark.usefixtures("welcome")
+def test_only_the_validation_images_decide(
+    small: TrainConfig,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    bad: str,
+) -> None:
+    refused = bad == "validation"
+
+    def worse(split: str, *rest: Any) -> Comparison:
+        found = compare(split, *rest)
+        return dataclasses.replace(found, agreement=-1.0) if split == bad else found
+
+    monkeypatch.setattr(export, "compare", worse)
+    model = fit.fit(small, dataset)
+
+    with pytest.raises(ExportError, match="validation") if refused else nullcontext():
+        export.export(model, 1.0, small, dataset)
+
+    assert small.output.exists() is not refused
+    assert ("quantised: on 6 test images" in capsys.readouterr().err) is not refused
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
 from training.answers import Answers, ask
+from training.pixels import spread
 from training.progress import say
 from training.report import counting, looks, page, pictures, results
 from training.report.looks import Subject
@@ -96,8 +97,7 @@ def _subjects(card: ModelCard, answers: Answers) -> list[Subject]:
 
 def _sample(card: ModelCard, answers: Answers) -> NDArray[np.uint8]:
     """Pictures from all over the folder, uint8 [N, H, W, 3]."""
-    count = min(SAMPLE, len(answers.paths))
-    indices = np.linspace(0, len(answers.paths) - 1, count).round().astype(int)
+    indices = spread(len(answers.paths), SAMPLE)
     return np.stack([pictures.read(answers.paths[i], card).pixels for i in indices])
 
 
