@@ -27,7 +27,7 @@ soak: .venv/ready ## ten minutes of good, bad and huge images: nothing may be le
 bench: .venv/ready .venv-serve/ready .venv-bench/ready ## measure beside plain servers, for docs/performance.md (ARGS=--quick)
 	.venv/bin/python -m tests.benchmarks $(ARGS)
 
-train: .venv-train/ready ## train the default model (ARGS= goes to python -m training)
+train: .venv-train/ready ## train on CIFAR-10, downloaded by Keras (ARGS= goes to python -m training)
 	.venv-train/bin/python -m training $(ARGS)
 
 image: ## build the container image labelserve:latest (ARGS= goes to docker build)
@@ -61,7 +61,7 @@ audit: .venv/ready ## known vulnerabilities of all locked packages (asks PyPI; A
 SBOM ?= results/sbom.json
 sbom: .venv/ready ## bill of materials of the serving image (CycloneDX JSON, SBOM= names the file)
 	@mkdir -p $(dir $(SBOM))
-	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements requirements/serve.txt \
+	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements requirements/fast.txt \
 	    --pyproject pyproject.toml --mc-type application --output-reproducible \
 	    --spec-version 1.6 --output-format JSON --output-file $(SBOM)
 	@echo "$(SBOM)"

@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 
 from service.inference.classifier import Classifier
+from tests.monitoring.tools import program
 from tests.tiny_model import make_card, write_model
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx", make_card())
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    return program("nginx", "nginx", "replicas behind nginx")
 
 
 @pytest.fixture(scope="session")

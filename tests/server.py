@@ -255,6 +255,24 @@ def free_port() -> int:
         return port
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens on this port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+def pss_bytes(pid: int) -> int:
+    """A process's proportional share of memory (PSS).
+
+    Raises:
+        OSError: it is gone.
+    """
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    (line,) = (line for line in rollup.splitlines() if line.startswith("Pss:"))
+    return int(line.split()[1]) * 1024
+
+
 def server_environ(model: Path | None, port: int, settings: Mapping[str, object]) -> dict[str, str]:
     """This process's environment, with nothing of the service's in it but what is given."""
     inherited = {

@@ -1,12 +1,19 @@
 """The documentation is complete, and true where that can be asked of the code."""
 
+import json
+import os
 import re
-from collections.abc import Iterator
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.settings import DEFAULT_MODEL, Settings, variable_name
@@ -15,9 +22,11 @@ from service.web.metrics import Metrics
 from service.web.problems import KINDS
 from service.web.scoreboard import Scoreboard
 from tests.monitoring import files
-from tests.server import ROOT
+from tests.pictures import encode
+from tests.server import ROOT, start_server
 
 DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 API = (DOCS / "api.md").read_text(encoding="utf-8")
@@ -53,6 +62,53 @@ def anchors(page: Path) -> set[str]:
     """The names that a page's headings have in links, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def try_example(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., str]]:
+    """Runs a command of the README as on its reader's machine, but for the port: what it prints."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "cat.jpg").write_bytes(encode(Image.new("RGB", (60, 40), (200, 40, 90)), "JPEG"))
+    with start_server(tiny_model) as server:
+
+        def run(*command: str) -> str:
+            assert "127.0.0.1:8000" in "".join(command)
+            done = subprocess.run(
+                [word.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}") for word in command],
+                cwd=folder,
+                env={**os.environ, "NO_PROXY": "127.0.0.1"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        yield run
+
+
+def examples(language: str) -> list[str]:
+    """What the README asks a running service, in one language."""
+    section = README.partition("\n## Ask it\n")[2].partition("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_example_in_python_works(try_example: Callable[..., str]) -> None:
+    (code,) = examples("python")
+    label, probability = try_example(sys.executable, "-c", code).split()
+    assert label == "red"
+    assert 0.5 < float(probability) <= 1
+
+
+@pytest.mark.parametrize("line", re.findall("^curl .+", examples("sh")[0], re.MULTILINE))
+def test_the_readmes_examples_with_curl_work(try_example: Callable[..., str], line: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("THE README'S EXAMPLES ARE NOT TESTED: there is no curl")
+    answer = json.loads(try_example(*shlex.split(line)))
+    assert answer["predictions"][0]["label"] == "red", answer
 
 
 def test_settings_are_all_documented_and_no_others() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.inference.classifier import Classifier
-from tests.server import ROOT, free_port, server_environ
+from tests.server import ROOT, free_port, pss_bytes, server_environ
 
 OURS, FLASK, FASTAPI = "labelserve", "flask", "fastapi"
 SERVERS = (OURS, FLASK, FASTAPI)
@@ -118,8 +118,7 @@ class Server:
         total = 0
         for pid in self.processes():
             with suppress(OSError):
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) * 1024 for line in lines if line[:4] == "Pss:")
+                total += pss_bytes(pid)
         return total
 
     def cpu_seconds(self) -> dict[int, float]:

@@ -3,13 +3,15 @@
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from tests.server import free_port
 
 # Everything an operator can take away from a container. Nothing is given back: no --tmpfs.
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -156,14 +158,24 @@ class Container:
         """Wait until it has stopped by itself; the exit status."""
         return int(self.engine.call("wait", self.id).stdout)
 
+    @property
+    def ran_seconds(self) -> float:
+        """From its process's start to its end, as the engine saw it."""
+        state = self.state
+        begun, ended = (datetime.fromisoformat(state[at]) for at in ("StartedAt", "FinishedAt"))
+        return (ended - begun).total_seconds()
+
     def ask(
-        self, method: str, path: str, body: bytes | None = None, media_type: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON body of one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Content-Type": media_type} if media_type else {}
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         finally:
@@ -184,10 +196,3 @@ class Container:
                 break
             time.sleep(0.1)
         raise AssertionError(f"not {what}: {self.state}\n{self.log}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

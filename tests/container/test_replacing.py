@@ -9,16 +9,16 @@ from tests.container.engine import Container
 from tests.load.replacing import (
     DRAIN_SECONDS,
     MAX_INSIDE,
-    NGINX,
     REPLACEMENTS,
     REQUESTS,
     replace_under_load,
 )
 
 
-@pytest.mark.skipif(NGINX is None, reason="REPLACEMENT IS NOT TESTED: nginx is not installed")
 @pytest.mark.timeout(300)
-def test_no_request_is_lost_while_containers_are_replaced(run: Run, tmp_path: Path) -> None:
+def test_no_request_is_lost_while_containers_are_replaced(
+    nginx: str, run: Run, tmp_path: Path
+) -> None:
     def start(port: int | None) -> Container:
         settings = {
             "LABELSERVE_DRAIN_SECONDS": str(DRAIN_SECONDS),
@@ -31,6 +31,6 @@ def test_no_request_is_lost_while_containers_are_replaced(run: Run, tmp_path: Pa
         container.wait_ready()
         return container
 
-    outcome, statuses = replace_under_load(start, tmp_path)
+    outcome, statuses = replace_under_load(start, nginx, tmp_path)
     assert outcome.counts == {200: REQUESTS}
     assert statuses == [0] * REPLACEMENTS

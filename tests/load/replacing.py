@@ -7,19 +7,15 @@ that it is not ready, goes on answering for a moment, answers all that it holds,
 
 import asyncio
 import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from tests.load.open_loop import Outcome, http_request, offer
+from tests.nginx import start_nginx
 from tests.pictures import encode, photograph
 from tests.server import free_port
 
-NGINX = shutil.which("nginx")
 REQUESTS = int(os.environ.get("REPLACE_REQUESTS", "10000"))
 # What one replica carries alone, on a machine that does something else too.
 RATE = 250.0
@@ -28,15 +24,6 @@ DRAIN_SECONDS = 1.0
 MAX_INSIDE = 1000  # being busy is another test
 
 CONFIGURATION = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 2048; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
     client_body_buffer_size 1m;
     upstream replicas {{
         server 127.0.0.1:{first} fail_timeout=1s max_fails=1;
@@ -52,7 +39,6 @@ http {{
             proxy_next_upstream error timeout http_503 non_idempotent;
         }}
     }}
-}}
 """
 
 
@@ -70,12 +56,15 @@ class Replica(Protocol):
 Start = Callable[[int | None], Replica]
 
 
-def replace_under_load(start: Start, folder: Path) -> tuple[Outcome, list[int]]:
+def replace_under_load(start: Start, nginx: str, folder: Path) -> tuple[Outcome, list[int]]:
     """Offer load through nginx while replicas are replaced in turn: answers, and exit statuses."""
     pictures = [encode(photograph(seed, 64, 64), "JPEG") for seed in range(4)]
     requests = [http_request("POST", "/predict", picture) for picture in pictures]
     replicas = [start(None), start(None)]
-    with _proxy(folder, [replica.port for replica in replicas]) as port:
+    port = free_port()
+    first, second = (replica.port for replica in replicas)
+    http = CONFIGURATION.format(first=first, second=second, port=port)
+    with start_nginx(nginx, folder, port, http):
         return asyncio.run(_load_and_replace(port, requests, replicas, start))
 
 
@@ -91,21 +80,3 @@ async def _load_and_replace(
         statuses.append(await asyncio.to_thread(old.stop))
         replicas[number % 2] = await asyncio.to_thread(start, old.port)
     return await load, statuses
-
-
-@contextmanager
-def _proxy(folder: Path, replicas: list[int]) -> Iterator[int]:
-    port = free_port()
-    configuration = folder / "nginx.conf"
-    first, second = replicas
-    configuration.write_text(
-        CONFIGURATION.format(folder=folder, first=first, second=second, port=port)
-    )
-    assert NGINX is not None
-    process = subprocess.Popen([NGINX, "-c", str(configuration), "-e", str(folder / "error.log")])
-    try:
-        time.sleep(0.5)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()

@@ -21,7 +21,7 @@ from service.settings import Settings
 from tests.hostile_images import hostile_images
 from tests.load.open_loop import http_request, offer
 from tests.pictures import encode, photograph
-from tests.server import Server, start_server
+from tests.server import Server, pss_bytes, start_server
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "default.onnx"
@@ -106,13 +106,8 @@ async def soak(server: Server, seconds: float) -> Soak:
 
 def _sample(server: Server, seconds: float) -> Sample:
     pids = [server.process.pid, *server.workers]
-    return Sample(seconds, sum(map(_pss_kb, pids)), server.descriptors(), server.threads())
-
-
-def _pss_kb(pid: int) -> int:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    (line,) = (line for line in rollup.splitlines() if line.startswith("Pss:"))
-    return int(line.split()[1])
+    pss_kb = sum(map(pss_bytes, pids)) // 1024
+    return Sample(seconds, pss_kb, server.descriptors(), server.threads())
 
 
 def main() -> int:

@@ -7,7 +7,6 @@ import pytest
 from tests.load.replacing import (
     DRAIN_SECONDS,
     MAX_INSIDE,
-    NGINX,
     REPLACEMENTS,
     REQUESTS,
     replace_under_load,
@@ -15,9 +14,10 @@ from tests.load.replacing import (
 from tests.server import Server, eventually, launch
 
 
-@pytest.mark.skipif(NGINX is None, reason="REPLACEMENT IS NOT TESTED: nginx is not installed")
 @pytest.mark.timeout(300)
-def test_no_request_is_lost_while_replicas_are_replaced(tiny_model: Path, tmp_path: Path) -> None:
+def test_no_request_is_lost_while_replicas_are_replaced(
+    nginx: str, tiny_model: Path, tmp_path: Path
+) -> None:
     started: list[Server] = []
 
     def start(port: int | None) -> Server:
@@ -28,7 +28,7 @@ def test_no_request_is_lost_while_replicas_are_replaced(tiny_model: Path, tmp_pa
         return server
 
     try:
-        outcome, statuses = replace_under_load(start, tmp_path)
+        outcome, statuses = replace_under_load(start, nginx, tmp_path)
     finally:
         for server in started:
             server.kill()

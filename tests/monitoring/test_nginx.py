@@ -1,10 +1,8 @@
 """The example of a proxy, in a real nginx before real replicas."""
 
 import json
-import os
 import re
 import socketserver
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,37 +12,17 @@ import pytest
 
 from service.settings import Settings
 from tests.monitoring import files
-from tests.monitoring.tools import program
+from tests.nginx import start_nginx
 from tests.pictures import encode, photograph
-from tests.server import Reply, Server, assert_problem, eventually, free_port, start_server
+from tests.server import Reply, Server, assert_problem, free_port, start_server
 
 EXAMPLE = files.DOCKER / "nginx" / "labelserve.conf"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
 BURST = int(re.findall(r"burst=(\d+)", TEXT)[0])
 
-# What Debian's own nginx.conf has around conf.d/*.conf, in a folder of the test.
-AROUND = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    include {folder}/labelserve.conf;
-}}
-"""
-
 
 class Proxy(Server):
     """Spoken to like a server."""
-
-
-@pytest.fixture(scope="module")
-def nginx() -> str:
-    return program("nginx", "nginx", "the example of a proxy")
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +42,8 @@ def start_proxy(nginx: str, folder: Path, first: int, second: int) -> Iterator[P
         text = text.replace(
             old, f"listen 127.0.0.1:{new};" if "listen" in old else f"127.0.0.1:{new}"
         )
-    (folder / "labelserve.conf").write_text(text)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(AROUND.format(folder=folder, user=_user()))
-    command = [nginx, "-c", str(configuration), "-e", str(errors)]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stderr
-    assert "[warn]" not in checked.stderr
-    process = subprocess.Popen(command)
-    proxy = Proxy(process, port, errors, errors)
-    try:
-        assert eventually(lambda: process.poll() is not None or _listens(proxy)), proxy.story
-        yield proxy
-    finally:
-        process.terminate()
-        process.wait(20)
+    with start_nginx(nginx, folder, port, text) as process:
+        yield Proxy(process, port, errors, errors)
 
 
 @contextmanager
@@ -215,19 +180,6 @@ def test_times_and_sizes_fit_the_services() -> None:
     upstream = int(re.findall(r"keepalive_timeout (\d+)s;", TEXT)[0])
     assert upstream < settings.keep_alive
     assert int(re.findall(r"client_max_body_size (\d+)m;", TEXT)[0]) << 20 >= settings.largest_body
-
-
-def _user() -> str:
-    """Workers of root's nginx would be somebody who may not write to the test's folder."""
-    return "user root;" if os.geteuid() == 0 else ""
-
-
-def _listens(proxy: Proxy) -> bool:
-    try:
-        proxy.get("/metrics")
-    except OSError:
-        return False
-    return True
 
 
 def _assert_own_problem(reply: Reply, status: int) -> dict[str, object]:

@@ -1,0 +1,49 @@
+"""A real nginx for tests, all of it in a folder of the test."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.server import accepts, eventually
+
+# Workers of root's nginx would be somebody who may not write to the test's folder.
+_USER = "user root;" if os.geteuid() == 0 else ""
+_AROUND = """
+daemon off;
+{user}
+worker_processes 1;
+pid {folder}/nginx.pid;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    {http}
+}}
+"""
+
+
+@contextmanager
+def start_nginx(
+    program: str, folder: Path, port: int, http: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run it with ``http`` as that block's content, once it takes connections on ``port``.
+
+    Its errors are in the folder's ``error.log``.
+    """
+    configuration, errors = folder / "nginx.conf", folder / "error.log"
+    configuration.write_text(_AROUND.format(user=_USER, folder=folder, http=http))
+    command = [program, "-c", str(configuration), "-e", str(errors)]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr
+    process = subprocess.Popen(command)
+    try:
+        assert eventually(lambda: process.poll() is not None or accepts(port))
+        assert process.poll() is None, errors.read_text()
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
