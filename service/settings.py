@@ -95,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             variable = variable_name(field.name)
             if variable in environ:
                 values[field.name] = _parsed(variable, environ[variable], field.type)
+        if values.get("api_keys") == ():  # which would let everybody in
+            raise SettingsError(f"{PREFIX}API_KEYS is empty: give a key, or leave it unset")
         known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
         unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
         if unknown:
@@ -181,8 +183,6 @@ def _parsed(variable: str, text: str, kind: Any) -> Any:
     value: Any = text
     if kind == tuple[str, ...]:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
-        if not value:  # of API keys, that would let everybody in
-            raise SettingsError(f"{variable} is empty: name at least one, or leave it unset")
     elif kind in (Path, Path | None):
         if not text:
             raise SettingsError(f"{variable} is empty, a file is expected")

@@ -208,16 +208,16 @@ def test_the_longest_idle_connection_makes_room(tiny_model: Path) -> None:
 
 
 def test_no_room_at_all(tiny_model: Path) -> None:
-    """Where every connection is in the middle of a request, the new one is closed at once."""
+    """Where every connection is in the middle of a body, the new one is closed at once."""
     with start_server(tiny_model, max_connections=5) as server, ExitStack() as open_wires:
         busy = [open_wires.enter_context(server.wire()) for _ in range(5)]
         for wire in busy:
             assert wire.send(LIVE).reply().status == 200
-            wire.send(LIVE[:-2])
+            wire.send(raw_request("/predict", RED)[:-2])
         time.sleep(0.3)  # the last of them has been read too
         assert open_wires.enter_context(server.wire()).ended()
         for wire in busy:
-            assert wire.send(LIVE[-2:]).reply().status == 200
+            assert wire.send(RED[-2:]).reply().status == 200
         assert eventually(server.ready)
 
 
