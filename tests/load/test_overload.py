@@ -13,7 +13,7 @@ from tests.load.open_loop import Outcome, http_request, offer
 from tests.server import Server, start_server
 
 TRIES = 5
-INSIDE = 16
+INSIDE = 4
 # As long for the peak as for the overload: what is inside at the end is answered after it.
 LOAD_SECONDS = 5.0
 PROBES = [http_request("GET", path) for path in ("/health/live", "/health/ready", "/metrics")]
@@ -21,12 +21,12 @@ PROBES = [http_request("GET", path) for path in ("/health/live", "/health/ready"
 
 @pytest.fixture(scope="module")
 def photograph() -> bytes:
-    """Few bytes that take a worker some 25 ms: the generator has to share the machine with it.
+    """Few bytes that take a worker some 100 ms: the generator has to share the machine with it.
 
     Offering four times as many, and refusing three of them, takes cores too: of two, with pictures
-    of 10 ms, a sixth.
+    of 25 ms, a tenth, which is all that may be lost.
     """
-    slope = np.add.outer(np.arange(1500), np.arange(1800)) // 8
+    slope = np.add.outer(np.arange(3000), np.arange(3600)) // 16
     content = io.BytesIO()
     Image.fromarray(np.stack([slope, slope // 2, 255 - slope], -1).astype(np.uint8)).save(
         content, "PNG"

