@@ -62,10 +62,10 @@ def fitted_settings(
     limit = available_memory() if limit is None else limit
     settings = wanted
     for lower in _LOWERINGS:
-        if needed_bytes(settings) <= limit * USABLE_SHARE:
+        if _fits(settings, limit):
             break
         settings = lower(settings, wanted, limit)
-    if needed_bytes(settings) > limit * USABLE_SHARE:
+    if not _fits(settings, limit):
         raise SettingsError(
             f"{limit / 1e6:.0f} MB of memory are too few:"
             f" {needed_bytes(settings) / USABLE_SHARE / 1e6:.0f} MB are the least for this model"
@@ -80,12 +80,16 @@ def require_room(settings: Settings, limit: int | None = None) -> None:
         ModelTooLarge: the service could grow beyond its limit with it.
     """
     limit = available_memory() if limit is None else limit
-    needed = needed_bytes(settings)
-    if needed > limit * USABLE_SHARE:
+    if not _fits(settings, limit):
+        needed = needed_bytes(settings) / USABLE_SHARE
         raise ModelTooLarge(
-            f"model file {settings.model} needs {needed / USABLE_SHARE / 1e6:.0f} MB of memory,"
+            f"model file {settings.model} needs {needed / 1e6:.0f} MB of memory,"
             f" and there are {limit / 1e6:.0f} MB"
         )
+
+
+def _fits(settings: Settings, limit: int) -> bool:
+    return needed_bytes(settings) <= limit * USABLE_SHARE
 
 
 def needed_bytes(settings: Settings) -> int:
