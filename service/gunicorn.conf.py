@@ -113,8 +113,7 @@ def post_worker_init(worker: Worker) -> None:
 def child_exit(server: Arbiter, worker: Worker) -> None:
     """A worker is gone: it is not ready, and holds no requests."""
     slot = server.slots[worker]
-    server.board.set_ready(slot, ready=False)
-    server.board.set_connections(slot, 0)
+    server.board.clear(slot)
     metrics.forget_slot(slot)
 
 

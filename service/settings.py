@@ -20,7 +20,7 @@ MULTIPART_OVERHEAD = 64 * 1024
 
 # The most images that gain from each other's company on a core.
 BATCH_LIMIT = 16
-# Predictions that a core may have in front of it: of a small network, some 30 ms of waiting.
+# Predictions that a core may always have in front of it, however long they take.
 INSIDE_PER_CORE = 64
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -152,6 +152,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Predictions that one worker holds at the same time, waiting ones included."""
         inside = self.max_inside or INSIDE_PER_CORE * default_workers(available_cores())
         return share(inside, self.worker_count)
+
+    @property
+    def admits_by_wait(self) -> bool:
+        """Whether more may be inside if they are answered soon; gthread's threads are few."""
+        return not self.max_inside and self.worker == "loop"
 
     @property
     def largest_body(self) -> int:

@@ -175,7 +175,9 @@ class Server:
         return [json.loads(line) for line in self.log]
 
     def requests(self, **fields: object) -> list[dict[str, Any]]:
-        """The log's lines of answered requests with these fields."""
+        """The log's lines of answered requests with these fields, to the last one."""
+        with suppress(OSError):  # it may have ended
+            self.get("/metrics")  # which waits for what is counted and logged together
         return [
             record
             for record in self.records

@@ -39,6 +39,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 STOP_IDLE_SECONDS = 2.0
 # A body that has been coming for so long may have to make room for others.
 SLOW_SECONDS = 1.0
+# How many answers are counted and logged together, and how long the first of them waits for that.
+SETTLE_TOGETHER = 16
+SETTLE_SECONDS = 0.01
 # A body on a route that takes none.
 OTHER_BODY_BYTES = 64 * 1024
 
@@ -77,7 +80,7 @@ class Loop:
         self._asides = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._predictions = Predictions(service, self._predicting, self._wake)
         self._stood_back = 0.0
-        self._expire_again = 0.0
+        self._expire_again = self._settled = 0.0
         self._poller.register(self._wakeup, select.EPOLLIN)
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
@@ -104,6 +107,7 @@ class Loop:
             self._turn()
         for connection in list(self._connections.values()):
             self._close(connection)
+        self._service.settle()
         for pool in (self._predicting, self._batches, self._asides):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -120,17 +124,24 @@ class Loop:
                 self._on_data(connection, data)
         self._service.admission.show()
         if self._predictions.pending:
-            answered = self._predictions.run()
-            self._service.settle()  # before any client can ask for the counts
-            for work, _ in answered:
+            for work, answer in self._predictions.run():
                 self._service.admission.leave(work.request.exchange)
-            self._service.admission.show()
-            for work, answer in answered:
                 self._on_answer(work, answer)
         now = time.monotonic()
         if now >= self._expire_again:
             self._expire_again = now + TICK_SECONDS
             self._expire(now)
+        self._settle_if_due(now)
+
+    def _settle_if_due(self, now: float) -> None:
+        """Count and log what is answered: at once where little is asked, else some together.
+
+        Who asks for the counts meanwhile waits for it.
+        """
+        answers = len(self._service.unsettled)
+        if answers >= SETTLE_TOGETHER or (answers and now - self._settled >= SETTLE_SECONDS):
+            self._settled = now
+            self._service.settle()
 
     def _take_events(self) -> None:
         for fd, event in self._poller.poll(self._patience()):
@@ -148,7 +159,7 @@ class Loop:
         """How long there may be nothing to do."""
         if self._pipelined or self._predictions.pending:
             return 0
-        return TICK_SECONDS
+        return SETTLE_SECONDS if self._service.unsettled else TICK_SECONDS
 
     def _wake(self) -> None:
         """From a thread: there is something to do."""
@@ -317,7 +328,7 @@ class Loop:
     def _work(self, work: Work) -> None:
         """In a thread: answer with the application."""
         exchange = work.request.exchange
-        admitted = exchange.admitted
+        admitted = exchange.admitted is not None
         if admitted:
             exchange.wait_since(work.since)
         extra = {EXCHANGE_KEY: exchange}
@@ -449,7 +460,7 @@ class Loop:
         exchange.abandoned = True
         if connection.stage is Stage.BODY:
             gone = self._service.refuse(CallerGone("the body ended early"), exchange)
-            self._service.finish(exchange, gone.status)
+            self._service.finish_later(exchange, gone.status)
         self._forget_body(connection)
         connection.stage = Stage.CLOSED
         del self._connections[connection.sock.fileno()]

@@ -67,6 +67,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             answer = service.malformed(_STATUS.get(type(exc), 400), exc, exchange)
         else:
             answer = service.refusal(exc, exchange)
+        service.settle()
         with suppress(OSError):
             client.sendall(response_bytes(answer, None, formatdate(usegmt=True), close=True))
 

@@ -27,8 +27,8 @@ class Headers(Protocol):
 class Exchange:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
 
-    ``phases`` maps decode, wait and inference to the seconds spent there. ``admitted``: counted by
-    admission; ``abandoned``: the client is gone; ``ended``: when it was answered.
+    ``phases`` maps decode, wait and inference to the seconds spent there. ``admitted``: since when
+    admission counts it; ``abandoned``: the client is gone; ``ended``: when it was answered.
     """
 
     request_id: str
@@ -41,7 +41,7 @@ class Exchange:
     images: list[tuple[int, int]] = field(default_factory=list)
     top: list[Prediction] = field(default_factory=list)
     problem: str | None = None
-    admitted: bool = False
+    admitted: float | None = None
     abandoned: bool = False
     ended: float | None = None
 

@@ -37,8 +37,11 @@ def health() -> Response:
 
 @blueprint.get("/metrics")
 def scrape() -> Response:
-    """Prometheus' text format, over all workers."""
-    return Response(this_service().metrics.to_text(), content_type=metrics.MEDIA_TYPE)
+    """Prometheus' text format, over all workers, to the last answer that a client has."""
+    service = this_service()
+    service.settle()
+    service.seat.board.wait_for_counts()
+    return Response(service.metrics.to_text(), content_type=metrics.MEDIA_TYPE)
 
 
 def _check_ready() -> None:

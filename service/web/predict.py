@@ -32,7 +32,7 @@ def _answer(route: str) -> Response:
     service, exchange = this_service(), this_exchange()
     length = request.content_length
     # A transport that has let it in has looked at its head; nor does a stop since then matter.
-    admitted = exchange.admitted
+    admitted = exchange.admitted is not None
     limit = length or 0 if admitted else service.check_head(route, request.headers, length)
     with service.admission.inside(exchange):
         stream = get_input_stream(request.environ)

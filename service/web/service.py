@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,6 +71,7 @@ class Service:
     seat: Seat
     model_state: FileState | None
     unsettled: deque[tuple[Exchange, int]] = field(init=False, default_factory=deque)
+    _noting: threading.Lock = field(init=False, default_factory=threading.Lock)
     _settling: threading.Lock = field(init=False, default_factory=threading.Lock)
     routes: dict[str, PredictionRoute] = field(init=False)
 
@@ -108,7 +108,11 @@ class Service:
         return cls(
             settings=settings,
             predictor=Predictor(classifier, settings),
-            admission=Admission(settings.inside_per_worker, metrics.in_flight),
+            admission=Admission(
+                settings.inside_per_worker,
+                metrics.in_flight,
+                by_wait=settings.admits_by_wait,
+            ),
             access=Access(settings, seat.board.last_keys),
             metrics=metrics,
             seat=seat,
@@ -146,16 +150,16 @@ class Service:
         return self.problem(problem_of_status(500, detail, exchange.request_id), exchange)
 
     def refusal(self, error: Exception, exchange: Exchange) -> Answer:
-        """The same, counted, logged and with all headers: for who answers without the framework."""
+        """The same with all headers, for who answers without the framework, and settles."""
         answer = self.refuse(error, exchange)
-        answer.headers.update(self.finish(exchange, answer.status))
+        answer.headers.update(self.finish_later(exchange, answer.status))
         return answer
 
     def malformed(self, status: int, error: Exception, exchange: Exchange) -> Answer:
         """The same for what is not HTTP, which has a status of the parser's."""
         problem = problem_of_status(status, str(error), exchange.request_id)
         answer = self.problem(problem, exchange)
-        answer.headers.update(self.finish(exchange, status))
+        answer.headers.update(self.finish_later(exchange, status))
         return answer
 
     def problem(self, problem: Problem, exchange: Exchange) -> Answer:
@@ -173,26 +177,30 @@ class Service:
         """The same, counted and logged by the next ``settle``."""
         if exchange.ended is None:
             exchange.ended = time.monotonic()
-            self.unsettled.append((exchange, status))
+            with self._noting:
+                self.unsettled.append((exchange, status))
+                self.seat.board.add_answered(self.seat.slot)
         return {"X-Request-ID": exchange.request_id, **SECURITY_HEADERS}
 
     def settle(self) -> None:
-        """Count and log what was put off; any thread may.
+        """Count and log what was put off, and show how many are inside; any thread may.
 
         After an inference, the first count and the first line take four times as long as the next,
         because the network has taken the caches. Several at once share that.
         """
         with self._settling:  # who finds nothing left to do may rely on its being done
+            self.admission.show()
+            answers = [self.unsettled.popleft() for _ in range(len(self.unsettled))]
             try:
-                self._settle()
+                self._settle(answers)
             except Exception:  # noqa: BLE001  no reason to leave a client without its answer
                 _LOG.exception("answers could not be counted")
+            self.seat.board.add_counted(self.seat.slot, len(answers))
 
-    def _settle(self) -> None:
+    def _settle(self, answers: list[tuple[Exchange, int]]) -> None:
         alike: dict[tuple[str, int], list[Exchange]] = {}
-        with together(), suppress(IndexError):  # until there is none left
-            while True:
-                exchange, status = self.unsettled.popleft()
+        with together():
+            for exchange, status in answers:
                 alike.setdefault((exchange.route, status), []).append(exchange)
                 log_exchange(exchange, status)
         for (route, status), exchanges in alike.items():

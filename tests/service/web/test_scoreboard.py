@@ -1,0 +1,95 @@
+"""What workers tell each other through shared memory."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from service.web.scoreboard import Scoreboard
+
+
+@pytest.fixture
+def board() -> Scoreboard:
+    return Scoreboard(3)
+
+
+def test_ready_is_said_of_every_slot(board: Scoreboard) -> None:
+    for slot in range(3):
+        assert not board.ready
+        board.set_ready(slot, ready=True)
+    assert board.ready
+    board.clear(1)
+    assert not board.ready
+
+
+def test_nothing_is_written_over(board: Scoreboard) -> None:
+    board.set_connections(0, 2**32 - 1)
+    board.set_connections(2, 7)
+    assert board.fewest_connections() == 0
+    board.set_connections(1, 300)
+    assert board.fewest_connections() == 7
+    assert not any((board.draining, board.hangups, board.ready))
+    assert board.first_failure()
+    assert not board.first_failure()
+    assert not any((board.draining, board.hangups, board.ready))
+    board.hang_up()
+    board.drain()
+    assert (board.draining, board.hangups, board.fewest_connections()) == (True, 1, 7)
+    board.clear(1)
+    assert board.fewest_connections() == 0
+
+
+def test_another_process_sees_it(board: Scoreboard) -> None:
+    child = os.fork()
+    if not child:
+        board.set_connections(1, 5)
+        board.drain()
+        os._exit(0)
+    os.waitpid(child, 0)
+    board.set_connections(0, 6)
+    board.set_connections(2, 6)
+    assert board.draining
+    assert board.fewest_connections() == 5
+
+
+def seconds_of_waiting(board: Scoreboard) -> float:
+    begun = time.monotonic()
+    board.wait_for_counts()
+    return time.monotonic() - begun
+
+
+def test_what_is_counted_is_not_waited_for(board: Scoreboard) -> None:
+    for _ in range(5):
+        board.add_answered(1)
+    board.add_counted(1, 5)
+    assert seconds_of_waiting(board) < 0.2
+
+
+@pytest.mark.parametrize("before", [0, 2**32 - 2])
+def test_counts_are_waited_for(board: Scoreboard, before: int) -> None:
+    """Also where the number goes round."""
+    board._put(2, 4, before)
+    board._put(2, 8, before)
+    for _ in range(4):
+        board.add_answered(2)
+    done = threading.Event()
+
+    def wait() -> None:
+        board.wait_for_counts()
+        done.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    board.add_counted(2, 3)
+    assert not done.wait(0.05)
+    board.add_counted(2, 1)
+    thread.join()
+    assert done.is_set()
+
+
+def test_who_never_counts_is_not_waited_for_long(board: Scoreboard) -> None:
+    board.add_answered(0)
+    assert 0.2 < seconds_of_waiting(board) < 5
+    board.clear(0)
+    assert seconds_of_waiting(board) < 0.2
