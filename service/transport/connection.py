@@ -37,12 +37,16 @@ class Stage(Enum):
 
 
 class Connection:
-    """A socket, its parser, and how long its stage may last (``expires``, monotonic clock)."""
+    """A socket, its parser, and how long its stage may last (``expires``, monotonic clock).
+
+    ``rests_until``: when it is read again, after it has been turned away too often.
+    """
 
     def __init__(self, sock: socket.socket, peer: str, expires: float, parser: Choice) -> None:
         self.sock = sock
         self.peer = peer
         self.expires = expires
+        self.rests_until = 0.0
         self.stage = Stage.IDLE
         self.request: Request | None = None
         self.body_limit = 0

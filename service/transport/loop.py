@@ -42,6 +42,12 @@ SLOW_SECONDS = 1.0
 # How many answers are counted and logged together, and how long the first of them waits for that.
 SETTLE_TOGETHER = 16
 SETTLE_SECONDS = 0.01
+# One refusal for want of room in so many seconds costs nobody anything; so many seconds' worth of
+# them may come at once; beyond that a refused connection rests before it is read again, so long at
+# most. Clients that ask again at once would otherwise leave no time for answers.
+REFUSAL_SECONDS = 0.002
+REFUSALS_AT_ONCE_SECONDS = 0.2
+REST_SECONDS = 1.0
 # A body on a route that takes none.
 OTHER_BODY_BYTES = 64 * 1024
 
@@ -69,6 +75,8 @@ class Loop:
         self._connections: dict[int, Connection] = {}
         self._answers: deque[tuple[Work, Answer]] = deque()
         self._pipelined: deque[tuple[Connection, bytes]] = deque()
+        self._resting: deque[Connection] = deque()
+        self._rested_from = 0.0
         self._buffered = 0
         self._stopping = False
         self._date = (0, "")
@@ -131,6 +139,10 @@ class Loop:
         if now >= self._expire_again:
             self._expire_again = now + TICK_SECONDS
             self._expire(now)
+        while self._resting and self._resting[0].rests_until <= now:
+            rested = self._resting.popleft()
+            if rested.stage is Stage.IDLE:
+                self._await(rested, READ)
         self._settle_if_due(now)
 
     def _settle_if_due(self, now: float) -> None:
@@ -159,7 +171,7 @@ class Loop:
         """How long there may be nothing to do."""
         if self._pipelined or self._predictions.pending:
             return 0
-        return SETTLE_SECONDS if self._service.unsettled else TICK_SECONDS
+        return SETTLE_SECONDS if self._service.unsettled or self._resting else TICK_SECONDS
 
     def _wake(self) -> None:
         """From a thread: there is something to do."""
@@ -355,7 +367,16 @@ class Loop:
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         """Answer without the application."""
+        if isinstance(error, Overloaded):
+            self._let_rest(connection)
         self._answer(connection, self._service.refusal(error, self._exchange_of(connection)))
+
+    def _let_rest(self, connection: Connection) -> None:
+        """Leave a connection unread for a while, if there have been too many refusals."""
+        now = time.monotonic()
+        since = max(self._rested_from, now - REFUSALS_AT_ONCE_SECONDS)
+        self._rested_from = min(since + REFUSAL_SECONDS, now + REST_SECONDS)
+        connection.rests_until = self._rested_from
 
     def _refuse_malformed(self, connection: Connection, error: Exception) -> None:
         """Answer what is not HTTP; where the next request would begin is unknown."""
@@ -397,10 +418,14 @@ class Loop:
         else:
             rest = connection.next_request()
             connection.expires = time.monotonic() + self._settings.keep_alive
-            # What has come already goes before what will be read.
-            self._await(connection, 0 if rest else READ)
-            if rest:
+            if rest:  # what has come already goes before what will be read
+                self._await(connection, 0)
                 self._pipelined.append((connection, rest))
+            elif connection.rests_until > time.monotonic():
+                self._await(connection, 0)
+                self._resting.append(connection)
+            else:
+                self._await(connection, READ)
 
     def _await(self, connection: Connection, events: int) -> None:
         """Be told of these events only."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.transport.loop import REFUSAL_SECONDS, REFUSALS_AT_ONCE_SECONDS
 from tests.pictures import encode
 from tests.server import (
     WORKERS,
@@ -83,6 +84,35 @@ def test_refused_before_the_body_is_sent(narrow: Server) -> None:
         assert_problem(reply, 429, "overloaded")
         assert not all(job.done() for job in work)
         assert [job.result()[0].status for job in work] == [200] * 4
+
+
+def test_who_asks_again_at_once_leaves_time_for_answers(tiny_model: Path) -> None:
+    """Refusals in a row are not in the way of work, and the first of others stays quick."""
+    request, seconds = raw_request("/predict", RED), 1.0
+    with start_server(tiny_model, max_inside=4, decoders=1) as server:
+        with ThreadPoolExecutor(4) as clients, server.wire() as hasty:
+            done = threading.Event()
+
+            def keep_busy() -> None:
+                while not done.is_set():
+                    server.post("/predict", SLOW)
+
+            work = [clients.submit(keep_busy) for _ in range(4)]
+            assert eventually(lambda: server.metric("labelserve_requests_in_flight") == 4)
+            begun, refused = time.monotonic(), 0
+            while time.monotonic() < begun + seconds:
+                refused += hasty.send(request).reply().status == 429
+            others = [timed(server, RED) for _ in range(5)]
+            done.set()
+            for job in work:
+                job.result()
+            assert hasty.send(request).reply().status == 200
+        # Alone it would ask and be told some thousands of times.
+        allowed = (REFUSALS_AT_ONCE_SECONDS + seconds) / REFUSAL_SECONDS
+        assert 10 < refused < 1.1 * allowed
+        for reply, _ in others:
+            assert reply.status in (200, 429)
+        assert min((spent for reply, spent in others if reply.status == 429), default=0) < 0.1
 
 
 def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
