@@ -11,16 +11,23 @@ import argparse
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from service.inference.classifier import Classifier
 from training import checkpoint
+from training.choice import complete
 from training.config import TrainConfig, from_options
+from training.datasets import list_images
 from training.errors import ConfigError, ExportError
 from training.progress import say
 
 # 2,000 images tell a temperature well enough; the others are worth more in training.
 _MORE = {"validation_fraction": 0.04, "epochs": 60}
+
+# A folder of few pictures, as a person may have, enlarged; what is not said is chosen to suit it.
+_FEW = {"dataset": "folder", "image_size": (64, 64), "max_minutes": 9.0}
+FEW_A_LABEL = 200
 
 ROWS: dict[str, dict[str, Any]] = {
     "basic": {"architecture": "basic", "epochs": 40},
@@ -28,6 +35,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "fast-60": {"architecture": "fast", "max_minutes": 60.0, **_MORE},
     "deep-60": {"architecture": "deep", "max_minutes": 60.0, **_MORE},
     "deep-60-int8": {"architecture": "deep", "max_minutes": 60.0, "quantize": True, **_MORE},
+    "few-9": _FEW,
+    "few-9-basic": {"architecture": "basic", **_FEW},
     "wide-240": {"architecture": "wide", "max_minutes": 240.0, **_MORE},
 }
 USUAL = [name for name in ROWS if name != "wide-240"]
@@ -80,6 +89,9 @@ def row_config(name: str, seed: int, options: argparse.Namespace) -> TrainConfig
     is_try = options.max_minutes or options.epochs
     folder = options.folder / "try" if is_try else options.folder
     asked = {"dataset": "cifar10", "data": options.data, **ROWS[name]}
+    if asked["dataset"] == "folder":
+        asked["data"] = few_images(options.data, options.folder / "few")
+        asked = complete(asked)
     asked |= {"seed": seed, "output": folder / f"{name}-{seed}.onnx"}
     # In integers it is the same run, exported once more.
     asked["run"] = folder / f"{name.removesuffix('-int8')}-{seed}"
@@ -88,6 +100,24 @@ def row_config(name: str, seed: int, options: argparse.Namespace) -> TrainConfig
     if options.epochs:
         asked["epochs"] = options.epochs
     return from_options(asked)
+
+
+def few_images(source: Path | None, folder: Path) -> Path:
+    """Links to the first training images of each label, and to all test images, as a folder."""
+    if source is None:
+        raise ConfigError("--data: rows of few images take them from CIFAR-10 as files")
+    for split, most in (("train", FEW_A_LABEL), ("test", None)):
+        listing = list_images(source / split, quiet=True)
+        for index, label in enumerate(listing.labels):
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            paths = sorted(
+                p for p, t in zip(listing.paths, listing.targets, strict=True) if t == index
+            )
+            for path in paths[:most]:
+                link = folder / split / label / path.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(path.resolve())
+    return folder
 
 
 def _result(name: str, config: TrainConfig) -> Result:
