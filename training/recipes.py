@@ -1,8 +1,8 @@
 """Defaults per architecture: what differs from the options' own defaults.
 
 `basic` has none: the tutorial's network is trained as TrainConfig says. The staged networks share
-one recipe, after K. Jordan's records (2024): Muon for the filters, labels smoothed, images mirrored
-in every second epoch. docs/training.md has what was measured on the way to it.
+one recipe, after K. Jordan's records (2024): Muon for the filters, images mirrored in every second
+epoch; but labels are not smoothed, so that probabilities mean what they say. docs/training.md has what was measured on the way to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ _STAGED: dict[str, Any] = {
     "schedule": "triangular",
     "warmup": 0.0,
     "weight_decay": 0.0,
-    "label_smoothing": 0.1,
     "alternate": True,
     "shift": 2,
 }

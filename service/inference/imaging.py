@@ -29,7 +29,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from service.inference.bounds import BoundedReader, check_parts, count_jpeg_scans
 from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
-from service.inference.plain_jpeg import Frame, decode_plain, plain_frame
+from service.inference.plain_jpeg import decode_plain, plain_size
 
 # Pillow warns of what it skips in a file: nothing that whoever reads the log could mend, and not
 # for senders to fill it with. For good, because catch_warnings() is not safe among threads.
@@ -174,14 +174,11 @@ class OpenedImage(Protocol):
 
 
 class _PillowImage:
-    """What Pillow has opened; ``frame``: that of a JPEG that it is not needed to decode."""
+    """What Pillow has opened."""
 
-    def __init__(
-        self, data: bytes, image_format: str, limits: ImageLimits, frame: Frame | None = None
-    ) -> None:
+    def __init__(self, data: bytes, image_format: str, limits: ImageLimits) -> None:
         _bound_allocations(limits)
         self._format = image_format
-        self._plain = data if frame is not None else None
         with _reading(image_format):
             self._image = Image.open(BoundedReader(data), formats=[image_format])
             self.source_pixels = _check_pixels(self._image.size, limits)
@@ -189,7 +186,7 @@ class _PillowImage:
 
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
         with _reading(self._format), self._image as image:
-            return _pixels(image, size, resize, self._plain)
+            return _pixels(image, size, resize)
 
 
 class _PlainJpeg:
@@ -203,7 +200,8 @@ class _PlainJpeg:
 
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
         height, width = size
-        scale = _scale(self._size, (width, height))
+        room = min(self._size[0] // width, self._size[1] // height) // DRAFT_OVERSAMPLING
+        scale = next((scale for scale in _DRAFT_SCALES if room >= scale), 1)
         pixels = decode_plain(self._data, self._size, scale)
         if pixels is None:
             return _PillowImage(self._data, "JPEG", self._limits).decode(size, resize)
@@ -228,10 +226,10 @@ def open_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> OpenedImage
     """
     image_format = _allowed_format(data, limits)
     check_parts(data, image_format)
-    frame = plain_frame(data) if image_format == "JPEG" else None
-    if frame is not None and not frame.told:
-        return _PlainJpeg(data, frame.size, limits)
-    return _PillowImage(data, image_format, limits, frame)
+    plain = plain_size(data) if image_format == "JPEG" else None
+    if plain is not None:
+        return _PlainJpeg(data, plain, limits)
+    return _PillowImage(data, image_format, limits)
 
 
 def decode_image(
@@ -325,47 +323,22 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
 
 
 def _pixels(
-    image: ImageFile.ImageFile, size: tuple[int, int], resize: ResizeRule, plain: bytes | None
+    image: ImageFile.ImageFile, size: tuple[int, int], resize: ResizeRule
 ) -> NDArray[np.uint8]:
     _mend_transparent_colour(image)
     if image.format not in _JPEGS:
         image.load()  # only a JPEG is sure to say before its pixels how it is turned
     orientation = _orientation(image)
     wanted = size if orientation in _QUARTER_TURNS else size[::-1]
-    decoded, extent = _decoded(image, wanted, plain)
-    colours = _over_white(_to_srgb(_expanded(decoded), image.info.get("icc_profile")))
+    drafted = image.draft("RGB", (wanted[0] * DRAFT_OVERSAMPLING, wanted[1] * DRAFT_OVERSAMPLING))
+    # A drafted JPEG has its last column and row only in part.
+    extent = drafted[1][2:] if drafted else image.size
+    image.load()
+    colours = _over_white(_to_srgb(_expanded(image), image.info.get("icc_profile")))
     small = _resized(colours, extent, wanted, resize)
     if orientation in _TURNS:
         small = small.transpose(_TURNS[orientation])
     return np.asarray(small.convert("RGB"))
-
-
-def _decoded(
-    image: ImageFile.ImageFile, wanted: tuple[int, int], plain: bytes | None
-) -> tuple[Image.Image, tuple[float, float]]:
-    """The pixels as the decoder gives them, and how far they go.
-
-    The last columns and rows of a scaled JPEG are there only in part.
-
-    Args:
-        image: what Pillow has opened.
-        wanted: (width, height) that it will be resized to.
-        plain: the file, if it is a plain JPEG.
-    """
-    if plain is not None and image.mode == "RGB":
-        scale = _scale(image.size, wanted)
-        pixels = decode_plain(plain, image.size, scale)
-        if pixels is not None:
-            return Image.fromarray(pixels), (image.width / scale, image.height / scale)
-    drafted = image.draft("RGB", (wanted[0] * DRAFT_OVERSAMPLING, wanted[1] * DRAFT_OVERSAMPLING))
-    image.load()
-    return image, drafted[1][2:] if drafted else image.size
-
-
-def _scale(size: tuple[int, int], wanted: tuple[int, int]) -> int:
-    """What the decoder divides both sides by, as Pillow's ``draft`` chooses it."""
-    room = min(size[0] // wanted[0], size[1] // wanted[1]) // DRAFT_OVERSAMPLING
-    return next((scale for scale in _DRAFT_SCALES if room >= scale), 1)
 
 
 def _resized(
