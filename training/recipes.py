@@ -2,7 +2,8 @@
 
 `basic` has none: the tutorial's network is trained as TrainConfig says. The staged networks share
 one recipe, after K. Jordan's records (2024): Muon for the filters, images mirrored in every second
-epoch; but labels are not smoothed, so that probabilities mean what they say. docs/training.md has what was measured on the way to it.
+epoch; but labels are not smoothed, so that probabilities mean what they say. docs/training.md has
+what was measured on the way to it.
 """
 
 from __future__ import annotations
