@@ -31,14 +31,16 @@ def picture(label: str, number: int, image_format: str = "PNG", side: int = 20) 
     return content.getvalue()
 
 
-def fill_folder(folder: Path, images: int = 12, labels: tuple[str, ...] = tuple(COLOURS)) -> Path:
+def fill_folder(
+    folder: Path, images: int = 12, labels: tuple[str, ...] = tuple(COLOURS), side: int = 20
+) -> Path:
     """A folder of label folders, JPEG and PNG by turns; returns it."""
     for label in labels:
         (folder / label).mkdir(parents=True)
         for i in range(images):
             image_format, suffix = ("PNG", "png") if i % 2 else ("JPEG", "jpg")
             path = folder / label / f"{i:04d}.{suffix}"
-            path.write_bytes(picture(label, i, image_format))
+            path.write_bytes(picture(label, i, image_format, side))
     return folder
 
 

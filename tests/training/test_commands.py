@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import TrainedModel, fill_folder
@@ -138,6 +139,28 @@ def test_bad_input_is_one_line_and_a_status(
     assert found == status
     assert message.startswith("error: ")
     assert named in message
+
+
+@pytest.mark.parametrize(("side", "expected"), [(70, 64), (140, 128)])
+def test_nothing_is_said_but_the_folder(side: int, expected: int, tmp_path: Path) -> None:
+    """As a new user would: a folder with oddities, everything else is chosen to suit it."""
+    folder = fill_folder(tmp_path / "my-photos", images=20, side=side)
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    Image.new("L", (side, 2 * side), 90).save(folder / "blue" / "grey.png")
+    Image.new("RGBA", (300, 200), (40, 180, 60, 99)).save(folder / "green" / "glass.png")
+    output = tmp_path / "pets.onnx"
+
+    done = run("--data", folder, "--output", output, "--max-minutes", 1)
+
+    assert done.returncode == 0, done.stderr
+    assert "63 images of 3 labels" in done.stderr
+    assert f"image size {expected}x{expected}" in done.stderr
+    assert "broken.jpg" in done.stderr
+    classifier = Classifier.load(output)
+    assert classifier.input_size == (expected, expected)
+    assert classifier.card.figures.accuracy > 0.8  # three colours
+    measured = run("evaluate", output, "--data", folder, "--json")
+    assert json.loads(measured.stdout)["images"] == 62
 
 
 def test_evaluate_measures_the_file_alone(
