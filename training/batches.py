@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,18 +30,56 @@ def mirrored_images(config: TrainConfig, epoch: int, images: int) -> NDArray[np.
     return mirrored
 
 
+def label_weights(targets: NDArray[np.int64], labels: int, balance: float) -> NDArray[np.float32]:
+    """What an image of each label weighs in the loss: 1 on the average of all images."""
+    counts = np.maximum(1, np.bincount(targets, minlength=labels)).astype(np.float64)
+    weights = counts**-balance
+    scaled: NDArray[np.float64] = weights * counts.sum() / (weights * counts).sum()
+    return scaled.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an epoch does: which images each of its steps takes, and what every image weighs."""
+
+    parts: list[NDArray[np.int64]]
+    weights: NDArray[np.float32]  # [N], in the loss
+
+
+def plan(config: TrainConfig, epoch: int, weights: NDArray[np.float32], easy: NDArray[np.bool_]) -> Plan:
+    """Batches of equal size but for one image, of all images or of all but some easy ones.
+
+    The easy ones that are taken stand for those that are not, so the expected direction is that of
+    all images (Qin et al., InfoBatch, 2023). What is taken weighs 1 on the average then.
+
+    Args:
+        weights: float32 [N], what each image's loss counts.
+        easy: bool [N], which images may be passed over.
+    """
+    order = epoch_order(config.seed, epoch, len(weights))
+    if easy.any():
+        # The 1 keeps this apart from the draws for order and mirroring.
+        drawn = np.random.default_rng([config.seed, epoch, len(weights), 1]).random(len(weights))
+        order = order[~(easy & (drawn < config.skip_easy))[order]]
+        weights = np.where(easy, weights / np.float32(1 - config.skip_easy), weights)
+        weights = weights / weights[order].mean()
+    return Plan(np.array_split(order, math.ceil(len(order) / config.batch_size)), weights)
+
+
 @dataclass(frozen=True)
 class Batch:
     """A step's images.
 
     `images`: uint8 [n, H, W, 3]. `targets`: [n], their labels. `wanted`: float32 [n, labels], what
     is to be answered, rows summing to 1. `mirrored`: [n], whether they are to be mirrored.
+    `weights`: float32 [n], what their losses count.
     """
 
     images: NDArray[np.uint8]
     targets: NDArray[np.int64]
     wanted: NDArray[np.float32]
     mirrored: NDArray[np.bool_]
+    weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,19 +100,24 @@ class Lesson:
         return np.float32(1 - self.weight) * exact + np.float32(self.weight) * taught
 
 
-def batches(config: TrainConfig, lesson: Lesson, epoch: int, steps: int) -> Iterator[Batch]:
-    """An epoch's batches, of equal size but for one image; the next is read while one is used."""
+def batches(config: TrainConfig, lesson: Lesson, epoch: int, plan: Plan) -> Iterator[Batch]:
+    """An epoch's batches; the next is read while one is used."""
     split = lesson.split
     mirrored = mirrored_images(config, epoch, len(split))
 
     def read(part: NDArray[np.int64]) -> Batch:
         flips = mirrored[part]
-        return Batch(split.images[part], split.targets[part], lesson.wanted(part, flips), flips)
+        return Batch(
+            split.images[part],
+            split.targets[part],
+            lesson.wanted(part, flips),
+            flips,
+            plan.weights[part],
+        )
 
-    parts = np.array_split(epoch_order(config.seed, epoch, len(split)), steps)
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, parts[0])
-        for part in [*parts[1:], None]:
+        coming = reader.submit(read, plan.parts[0])
+        for part in [*plan.parts[1:], None]:
             batch = coming.result()
             if part is not None:
                 coming = reader.submit(read, part)

@@ -25,6 +25,15 @@ from training.progress import say
 # More than the time allows: it ends by the clock.
 _MORE = {"epochs": 60}
 
+_HOUR = {
+    "architecture": "deep",
+    "width": 1.25,
+    "skip_easy": 0.5,
+    "validation_fraction": 0.04,
+    "max_minutes": 60.0,
+    **_MORE,
+}
+
 # A folder of few pictures, as a person may have, enlarged; what is not said is chosen to suit it.
 _FEW = {"dataset": "folder", "image_size": (64, 64), "max_minutes": 9.0}
 FEW_A_LABEL = 200
@@ -33,8 +42,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "basic": {"architecture": "basic", "epochs": 40},
     "small-10": {"architecture": "small", "max_minutes": 10.0, **_MORE},
     "fast-60": {"architecture": "fast", "max_minutes": 60.0, **_MORE},
-    "deep-60": {"architecture": "deep", "max_minutes": 60.0, **_MORE},
-    "deep-60-int8": {"architecture": "deep", "max_minutes": 60.0, "quantize": True, **_MORE},
+    "deep-60": _HOUR,
+    "deep-60-int8": {**_HOUR, "quantize": True},
     "few-9": _FEW,
     "few-9-basic": {"architecture": "basic", **_FEW},
     "wide-240": {"architecture": "wide", "max_minutes": 240.0, **_MORE},

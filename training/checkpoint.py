@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Checkpoint:
 
     `identity` is the configuration and the data that it belongs to; `variables` are the network's
     and the optimisers', in Keras' order. `best` are the network's after the epoch of the lowest
-    validation loss, where the run keeps them. `finished` says that no epoch is to follow.
+    validation loss, where the run keeps them. `losses` are the training images' last ones, [N].
+    `finished` says that no epoch is to follow.
     """
 
     identity: dict[str, Any]
@@ -57,6 +58,7 @@ class Checkpoint:
     variables: tuple[NDArray[Any], ...]
     best: tuple[NDArray[Any], ...] = ()
     finished: bool = False
+    losses: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def epochs(self) -> int:
@@ -77,7 +79,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         for i, value in enumerate(values)
     }
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, about=np.array(json.dumps(about)), **names)
+    np.savez(content, allow_pickle=False, about=np.array(json.dumps(about)), losses=checkpoint.losses, **names)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / CHECKPOINT, content.getvalue())
@@ -99,8 +101,9 @@ def load(folder: Path) -> Checkpoint | None:
                 tuple(content[name] for name in sorted(content.files) if name.startswith(kind))
                 for kind in ("variable_", "best_")
             )
+            losses = content["losses"]
         log = tuple(EpochLog(**row) for row in about["log"])
-        return Checkpoint(about["identity"], log, variables, best, about["finished"])
+        return Checkpoint(about["identity"], log, variables, best, about["finished"], losses)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(f"checkpoint {path} cannot be read: {error}") from error
 

@@ -250,6 +250,14 @@ class TrainConfig:
         low=0.0,
         high=1.0,
     )
+    skip_easy: float = option(
+        "training",
+        "part of the images whose loss was below the mean that an epoch passes over; the others of "
+        "them weigh as much more (not in the first epoch nor the last eighth of the run)",
+        default=0.0,
+        low=0.0,
+        high=0.9,
+    )
     average: float = option(
         "training",
         "keep a moving average of the weights, of this decay a step, and export it (0: none)",

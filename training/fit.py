@@ -17,9 +17,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from training import checkpoint
-from training.batches import Lesson, batches
+from training.batches import Lesson, Plan, batches, label_weights, plan
 from training.checkpoint import Checkpoint, EpochLog
 from training.config import TrainConfig
 from training.datasets import Dataset, Split
@@ -39,6 +40,7 @@ from training.schedule import Pace, rate_factor, size_at
 from training.step import training_step
 from training.teaching import lessons
 
+ALL_IMAGES_FROM = 7 / 8  # of a run: no easy ones are passed over
 SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
 TEST_ROUNDS = 3  # over the test images: by Keras, by the file, and once for comfort
 # In integers: over all that is held back by both files, over test by Keras and the file once more.
@@ -121,17 +123,17 @@ def _reserve(run: Run) -> float:
 def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
     """The epochs that are left, each ending in a checkpoint."""
     config = run.config
-    lesson = Lesson(
-        run.dataset.train, len(run.dataset.labels), lessons(config, run.dataset), config.teaching
-    )
-    work = Work(lesson, training_step(run))
+    split, labels = run.dataset.train, len(run.dataset.labels)
+    lesson = Lesson(split, labels, lessons(config, run.dataset), config.teaching)
+    weights = label_weights(split.targets, labels, config.balance)[split.targets]
+    work = Work(lesson, weights, training_step(run))
     with bar(total=pace.steps, initial=saved.epochs * run.steps, unit="step") as progress:
         for epoch in range(saved.epochs, config.epochs):
             if saved.finished:
                 break
             progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
             started = time.monotonic()
-            trained = _train_epoch(run, work, epoch, pace, progress)
+            trained = _train_epoch(run, work, saved, pace, progress)
             if trained.images:  # not where the time was over before the first step
                 saved = _close_epoch(run, saved, trained, started)
             elif not saved.log:
@@ -146,13 +148,27 @@ class Work:
     """What every epoch does."""
 
     lesson: Lesson
+    weights: NDArray[np.float32]  # [N], of the images' losses
     step: Callable[..., Any]
+
+
+def _plan(run: Run, work: Work, saved: Checkpoint, pace: Pace) -> Plan:
+    """The coming epoch's: easy images are passed over in the middle of the run."""
+    easy = np.zeros(len(work.weights), bool)
+    share = pace.share(saved.epochs * run.steps)
+    if run.config.skip_easy and saved.epochs and share < ALL_IMAGES_FROM:
+        easy = saved.losses < saved.losses.mean()
+    return plan(run.config, saved.epochs, work.weights, easy)
 
 
 @dataclass
 class Trained:
-    """What an epoch's steps came to: sums over its images, and the time spent on waiting."""
+    """What an epoch's steps came to: sums over its images, and the time spent on waiting.
 
+    `losses`: float32 [N], each image's last one, of this epoch or one before.
+    """
+
+    losses: NDArray[np.float32]
     loss: float = 0.0
     correct: float = 0.0
     images: int = 0
@@ -182,7 +198,11 @@ def _close_epoch(run: Run, saved: Checkpoint, trained: Trained, started: float) 
         f"validation {row.validation_loss:.4f} {row.validation_accuracy:.4f}  {row.seconds:.0f} s"
     )
     return dataclasses.replace(
-        saved, log=(*saved.log, row), variables=values_of(run.variables), best=best
+        saved,
+        log=(*saved.log, row),
+        variables=values_of(run.variables),
+        best=best,
+        losses=trained.losses,
     )
 
 
@@ -197,34 +217,38 @@ def _is_over(run: Run, saved: Checkpoint, pace: Pace) -> bool:
     return tired
 
 
-def _train_epoch(run: Run, work: Work, epoch: int, pace: Pace, progress: Any) -> Trained:
+def _train_epoch(run: Run, work: Work, saved: Checkpoint, pace: Pace, progress: Any) -> Trained:
     """One pass over the images, or as much of it as there is time for."""
-    done, config = Trained(), run.config
+    config, epoch, planned = run.config, saved.epochs, _plan(run, work, saved, pace)
+    done = Trained(saved.losses.copy() if saved.epochs else np.zeros_like(work.weights))
     asked = time.monotonic()
-    for i, batch in enumerate(batches(config, work.lesson, epoch, run.steps)):
+    for i, batch in enumerate(batches(config, work.lesson, epoch, planned)):
         done.waiting += time.monotonic() - asked
-        number = epoch * run.steps + i
+        number = epoch * run.steps + i * run.steps / len(planned.parts)
         share = pace.share(number)
         if share >= 1:
             break
         done.rate = config.learning_rate * rate_factor(config, share)
         rates = np.array([g.peak for g in run.groups], np.float32) * rate_factor(config, share)
-        seed = np.array([config.seed, number], np.int32)
+        seed = np.array([config.seed, int(number)], np.int32)
         results = work.step(
             batch.images,
             batch.targets,
             batch.wanted,
             batch.mirrored,
+            batch.weights,
             seed,
             rates,
             size_at(config, share),
         )
-        loss, correct = (float(x) for x in results)
+        losses, correct = results[0].numpy(), float(results[1])
+        loss = float(np.mean(losses * batch.weights))
         if not math.isfinite(loss):
             raise FitError(
                 f"the loss became {loss} in epoch {epoch + 1}: try a lower --learning-rate "
                 f"than {config.learning_rate}"
             )
+        done.losses[planned.parts[i]] = losses
         done.loss += loss * len(batch.targets)
         done.correct += correct
         done.images += len(batch.targets)

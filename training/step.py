@@ -6,21 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from training.augmentation import augment, resized
 from training.config import TrainConfig
 from training.run import Run
-
-
-def label_weights(targets: NDArray[np.int64], labels: int, balance: float) -> NDArray[np.float32]:
-    """What an image of each label weighs in the loss: 1 on the average of all images."""
-    counts = np.maximum(1, np.bincount(targets, minlength=labels)).astype(np.float64)
-    weights = counts**-balance
-    scaled: NDArray[np.float64] = weights * counts.sum() / (weights * counts).sum()
-    return scaled.astype(np.float32)
 
 
 def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -33,32 +23,32 @@ def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Te
 
 
 def training_step(run: Run) -> Callable[..., Any]:
-    """A compiled step: (batch, seed, rates, size) → (mean loss, number of right answers)."""
+    """A compiled step: (batch, seed, rates, size) → (each image's loss, number of right answers)."""
     config, model, labels = run.config, run.model, len(run.dataset.labels)
-    weights = tf.constant(label_weights(run.dataset.train.targets, labels, config.balance))
     trained = [v for group in run.groups for v in group.variables]
     signature = [
         tf.TensorSpec((None, *config.image_size, 3), tf.uint8),
         tf.TensorSpec((None,), tf.int64),
         tf.TensorSpec((None, labels), tf.float32),
         tf.TensorSpec((None,), tf.bool),
+        tf.TensorSpec((None,), tf.float32),
         tf.TensorSpec((2,), tf.int32),
         tf.TensorSpec((len(run.groups),), tf.float32),
     ]
 
     def compute(size: tuple[int, int], batch: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images, targets, wanted, mirrored, seed, rates = batch
+        images, targets, wanted, mirrored, weights, seed, rates = batch
         changed, wanted = augment(images, wanted, mirrored, seed, config)
         if size != config.image_size:
             changed = resized(changed, size)
         with tf.GradientTape() as tape:
             logits = model(changed, training=True)
             losses = loss_of(config, wanted, logits)
-            loss = tf.reduce_mean(losses * tf.gather(weights, targets))
+            loss = tf.reduce_mean(losses * weights)
         gradients = tape.gradient(loss, trained)
         _move(run, dict(zip(map(id, trained), gradients, strict=True)), rates)
         right = tf.equal(tf.argmax(logits, axis=1), targets)
-        return loss, tf.reduce_sum(tf.cast(right, tf.float32))
+        return losses, tf.reduce_sum(tf.cast(right, tf.float32))
 
     @cache
     def compiled(size: tuple[int, int]) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from training.config import TrainConfig
-from training.step import label_weights, loss_of
+from training.step import loss_of
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
 TARGETS = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -32,14 +32,3 @@ def test_smoothing_spreads_some_of_the_target() -> None:
     smooth = np.array([0.8, 0.1, 0.1])
 
     assert losses(label_smoothing=0.3)[0] == pytest.approx(-(smooth * LOGITS[0]).sum(), rel=1e-5)
-
-
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_rare_labels_weigh_more_and_the_average_stays(balance: float) -> None:
-    targets = np.array([0] * 16 + [1] * 4 + [2])
-
-    weights = label_weights(targets, 3, balance)
-
-    assert weights[targets].mean() == pytest.approx(1, rel=1e-5)
-    assert weights[1] / weights[0] == pytest.approx(4**balance, rel=1e-5)
-    assert weights[2] / weights[0] == pytest.approx(16**balance, rel=1e-5)
