@@ -46,15 +46,16 @@ class Plan:
     weights: NDArray[np.float32]  # [N], in the loss
 
 
-def plan(config: TrainConfig, epoch: int, weights: NDArray[np.float32], easy: NDArray[np.bool_]) -> Plan:
+def plan(
+    config: TrainConfig, epoch: int, weights: NDArray[np.float32], easy: NDArray[np.bool_]
+) -> Plan:
     """Batches of equal size but for one image, of all images or of all but some easy ones.
 
     The easy ones that are taken stand for those that are not, so the expected direction is that of
     all images (Qin et al., InfoBatch, 2023). What is taken weighs 1 on the average then.
 
-    Args:
-        weights: float32 [N], what each image's loss counts.
-        easy: bool [N], which images may be passed over.
+    `weights`, float32 [N], is what each image's loss counts; `easy`, bool [N], says which images
+    may be passed over.
     """
     order = epoch_order(config.seed, epoch, len(weights))
     if easy.any():

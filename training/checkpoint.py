@@ -78,8 +78,9 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         for kind, values in (("variable", checkpoint.variables), ("best", checkpoint.best))
         for i, value in enumerate(values)
     }
+    names["losses"] = checkpoint.losses
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, about=np.array(json.dumps(about)), losses=checkpoint.losses, **names)
+    np.savez(content, allow_pickle=False, about=np.array(json.dumps(about)), **names)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / CHECKPOINT, content.getvalue())

@@ -22,8 +22,11 @@ class Pace:
     seconds: float  # infinite where there is no budget
     started: float  # on the monotonic clock
 
-    def share(self, step: int) -> float:
-        """The part that is done before this step; 1 ends the run."""
+    def share(self, step: float) -> float:
+        """The part that is done before this step; 1 ends the run.
+
+        Where an epoch takes fewer steps than others, each of them counts for more than one.
+        """
         return min(1.0, max(step / self.steps, (time.monotonic() - self.started) / self.seconds))
 
 

@@ -23,7 +23,7 @@ def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Te
 
 
 def training_step(run: Run) -> Callable[..., Any]:
-    """A compiled step: (batch, seed, rates, size) → (each image's loss, number of right answers)."""
+    """A compiled step: (batch, seed, rates, size) → (losses [n], number of right answers)."""
     config, model, labels = run.config, run.model, len(run.dataset.labels)
     trained = [v for group in run.groups for v in group.variables]
     signature = [
