@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import onnx
@@ -9,12 +11,16 @@ from tests.training.test_architectures import shape
 from training import export
 from training.architectures import ARCHITECTURES
 from training.graphs import divide_logits
+from training.quantisation import quantised
 
 # What the graph of each is made of: no norm of any kind, no shape worked out while it runs.
 LEAN = {
     "basic": {"Cast", "Sub", "Transpose", "Conv", "Relu", "MaxPool", "Reshape", "MatMul"},
     "small": {"Cast", "Sub", "Transpose", "Conv", "Relu", "MaxPool", "ReduceMax", "MatMul"},
+    "deep": {"Cast", "Sub", "Transpose", "Conv", "Relu", "MaxPool", "Add", "ReduceMax", "MatMul"},
 }
+# What onnxruntime makes of a staged network in integers.
+INTEGERS = {"QLinearConv", "NhwcMaxPool"}
 
 
 def converted(name: str, seed: int = 0) -> onnx.ModelProto:
@@ -44,8 +50,28 @@ def test_graphs_are_lean(name: str, images: NDArray[np.uint8]) -> None:
     # Once where channels come first from then on, and once where they come last again.
     assert kinds.count("Transpose") == 2
     convolutions = [i for i, kind in enumerate(kinds) if kind == "Conv"]
-    assert all(kinds[i + 1] == "Relu" for i in convolutions)  # onnxruntime makes one of both
+    # onnxruntime makes one operation of a convolution and what follows.
+    assert {kinds[i + 1] for i in convolutions} <= {"Relu", "Add"}
+    assert kinds.count("Add") == (3 if name == "deep" else 0)
     assert answers(model, images).shape == (5, 10)
+
+
+@pytest.mark.parametrize(("name", "more"), [("small", set()), ("deep", {"QLinearAdd"})])
+def test_in_integers_nothing_between_pixels_and_features_is_in_floats(
+    name: str, more: set[str], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4  # it warns that the file is for this machine
+    small = quantised(converted(name), images)
+
+    ort.InferenceSession(small.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    first, last = kinds.index("QuantizeLinear"), kinds.index("DequantizeLinear")
+    assert kinds[:first] == ["Cast", "Sub"]
+    assert {*kinds[first + 1 : last]} == INTEGERS | more
+    assert kinds[last + 1 :] == ["ReduceMax", "MatMul", "Softmax"]
 
 
 def test_a_temperature_divides_the_logits(images: NDArray[np.uint8]) -> None:
