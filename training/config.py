@@ -224,6 +224,11 @@ class TrainConfig:
         default="cross-entropy",
         choices=LOSSES,
     )
+    initial_weights: Path | None = option(
+        "training",
+        "folder of a run of the same network on the same images: its weights are started from",
+        default=None,
+    )
     teacher: Path | None = option(
         "training",
         "a larger network's model file, whose answers are learned from, too",
@@ -454,7 +459,7 @@ def _check(item: dataclasses.Field[Any], value: Any) -> None:
 
 def _converter(default: Any, name: str) -> Any:
     """What turns the option's text into its value."""
-    if name in ("data", "run", "teacher"):
+    if name in ("data", "run", "teacher", "initial_weights"):
         return Path
     return parse_size if isinstance(default, tuple) else type(default)
 

@@ -33,6 +33,7 @@ from training.run import (
     predict_logits,
     restore,
     start,
+    start_from,
     take_result,
     values_of,
 )
@@ -61,7 +62,8 @@ def fit(
     not. `started`, on the monotonic clock, is when the time budget began, if that was before now.
 
     Raises:
-        RunError: `saved` is of other settings or images, or the run folder cannot be written.
+        RunError: `saved` is of other settings or images, the initial weights do not fit, or the
+            run folder cannot be written.
         FitError: the loss is no longer a number.
         Stopped: Ctrl-C; the last complete epoch is kept.
     """
@@ -71,6 +73,8 @@ def fit(
         checkpoint.require_same(saved, identity, config.run_folder)
     run = start(config, dataset)
     if saved is None:
+        if config.initial_weights:
+            start_from(run, config.initial_weights, identity)
         saved = Checkpoint(identity, (), values_of(run.variables))
         checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
     else:

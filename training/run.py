@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,15 +14,28 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training import checkpoint
 from training.architectures import ARCHITECTURES, Shape, served, whitening_filters
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.datasets import Dataset
+from training.errors import RunError
 from training.optimizers import Group, groups
 from training.pixels import Images, spread
 
 INFERENCE_BATCH = 128
 SAMPLE = 2_000  # images that the first layer is made from
+# What a checkpoint's variables and their meaning depend on.
+NETWORK = (
+    "images",
+    "architecture",
+    "width",
+    "depth",
+    "activation",
+    "dropout",
+    "optimizer",
+    "average",
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,20 @@ def restore(run: Run, saved: Checkpoint) -> None:
     """Put the run where the checkpoint was."""
     for variable, value in zip(run.variables, saved.variables, strict=True):
         variable.assign(value)
+
+
+def start_from(run: Run, folder: Path, identity: dict[str, Any]) -> None:
+    """Give the network the weights that the run in `folder` has come to, to begin with.
+
+    Raises RunError where there are none, or where it was another network or learned from other
+    images: some of those that are held back here, for instance.
+    """
+    saved = checkpoint.load(folder)
+    if saved is None:
+        raise RunError(f"--initial-weights: there is no checkpoint in {folder}")
+    checkpoint.require_same(saved, {key: identity[key] for key in NETWORK}, folder)
+    restore(run, saved)
+    take_result(run, saved)
 
 
 def take_result(run: Run, saved: Checkpoint) -> None:

@@ -126,6 +126,40 @@ def test_other_images_are_not_resumed(config: TrainConfig, dataset: Dataset) -> 
         fit.fit(config, other, saved_in(config))
 
 
+def test_a_run_starts_from_the_weights_of_another(
+    config: TrainConfig, dataset: Dataset, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(config, average=0.9)
+    before = in_folder(config, tmp_path / "before")
+    first = fit.fit(before, dataset)
+    # A rate of next to nothing leaves the weights where they began.
+    still = dataclasses.replace(
+        config, epochs=1, learning_rate=1e-8, initial_weights=before.run_folder
+    )
+
+    second = fit.fit(in_folder(still, tmp_path / "after"), dataset)
+
+    assert_same_weights(first, second, same=False)
+    answers = [run.predict_logits(model, dataset.test.images) for model in (first, second)]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"dropout": 0.0}, "other dropout"), ({"seed": 1}, "other images"), ({}, "no checkpoint")],
+)
+def test_weights_of_other_runs_are_not_taken(
+    config: TrainConfig, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    before = in_folder(config, tmp_path / "before")
+    if changes:
+        fit.fit(before, datasets.load(config))
+    later = dataclasses.replace(config, initial_weights=before.run_folder, **changes)
+
+    with pytest.raises(RunError, match=reason):
+        fit.fit(in_folder(later, tmp_path / "after"), datasets.load(later))
+
+
 def test_a_run_folder_that_cannot_be_written_stops_at_once(
     config: TrainConfig, dataset: Dataset, tmp_path: Path
 ) -> None:
