@@ -2,8 +2,8 @@
 
 Everything random is a function of the seed and of how far the run is: the order of an epoch's
 images, each step's augmentation, and dropout (its generator's state is one of the network's
-variables). So a checkpoint holds the variables, each image's last loss and the log, and nothing else
-is needed to go on as if nothing had happened.
+variables). So a checkpoint holds the variables, each image's last loss and the log, and nothing
+else is needed to go on as if nothing had happened.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ from tests.tiny_model import make_card, make_graph, write_model
 
 ROOT = Path(__file__).parents[3]
 PHOTOGRAPHS = 500
-ENLARGED = 1500  # of 500 a label in two hundred is too few to count
+ENLARGED = 2000  # of 500 a label in two hundred is too few to count
 SIZE = (32, 32)
 MEAN_LEVELS = 2.0
 SAME_LABEL = 0.995
-PROBABILITY = 0.1
+PROBABILITY, SELDOM = 0.05, 0.2  # of 99 images in a hundred, and of every one
 
 Labels = NDArray[np.int64]
 
@@ -92,7 +92,9 @@ def near_answers(model: Classifier, scaled: Pixels, full: Pixels) -> tuple[Label
         np.concatenate([model.predict(pixels[i : i + 100]) for i in range(0, len(pixels), 100)])
         for pixels in (scaled, full)
     )
-    assert np.abs(found - expected).max() <= PROBABILITY
+    differences = np.abs(found - expected).max(axis=1)
+    assert np.quantile(differences, 0.99) <= PROBABILITY
+    assert differences.max() <= SELDOM
     return found.argmax(axis=1), expected.argmax(axis=1)
 
 
