@@ -34,6 +34,8 @@ OPTIONS = (
     str(EPOCHS),
     "--patience",
     "0",
+    "--batch-size",
+    "128",  # else it would follow the number of images
 )
 
 
