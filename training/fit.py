@@ -75,7 +75,8 @@ def fit(
     if saved is None:
         if config.initial_weights:
             start_from(run, config.initial_weights, identity)
-        saved = Checkpoint(identity, (), values_of(run.variables))
+        losses = np.zeros(len(dataset.train), np.float32)
+        saved = Checkpoint(identity, (), values_of(run.variables), losses=losses)
         checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
     else:
         restore(run, saved)
@@ -160,8 +161,8 @@ def _plan(run: Run, work: Work, saved: Checkpoint, pace: Pace) -> Plan:
     """The coming epoch's: easy images are passed over in the middle of the run."""
     easy = np.zeros(len(work.weights), bool)
     share = pace.share(saved.epochs * run.steps)
-    if run.config.skip_easy and saved.epochs and share < ALL_IMAGES_FROM:
-        easy = saved.losses < saved.losses.mean()
+    if run.config.skip_easy and share < ALL_IMAGES_FROM:
+        easy = saved.losses < saved.losses.mean()  # none before the first epoch, all being 0
     return plan(run.config, saved.epochs, work.weights, easy)
 
 
@@ -224,7 +225,7 @@ def _is_over(run: Run, saved: Checkpoint, pace: Pace) -> bool:
 def _train_epoch(run: Run, work: Work, saved: Checkpoint, pace: Pace, progress: Any) -> Trained:
     """One pass over the images, or as much of it as there is time for."""
     config, epoch, planned = run.config, saved.epochs, _plan(run, work, saved, pace)
-    done = Trained(saved.losses.copy() if saved.epochs else np.zeros_like(work.weights))
+    done = Trained(saved.losses.copy())
     asked = time.monotonic()
     for i, batch in enumerate(batches(config, work.lesson, epoch, planned)):
         done.waiting += time.monotonic() - asked

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from service.inference.classifier import Classifier
@@ -25,9 +24,8 @@ ENLARGED = 2000  # of 500 a label in two hundred is too few to count
 SIZE = (32, 32)
 MEAN_LEVELS = 2.0
 SAME_LABEL = 0.995
-PROBABILITY, SELDOM = 0.05, 0.2  # of 99 images in a hundred, and of every one
-
-Labels = NDArray[np.int64]
+PROBABILITY = 0.05
+INTEGERS = 0.2  # of one image in a hundred, by a model that rounds to 8 bits
 
 SIZES = ((427, 640), (480, 640), (600, 450), (500, 750), (399, 517))
 LARGE = (3000, 4000)
@@ -86,40 +84,44 @@ def scaled_and_full(files: Iterator[bytes], count: int) -> tuple[Pixels, Pixels]
     return scaled, full
 
 
-def near_answers(model: Classifier, scaled: Pixels, full: Pixels) -> tuple[Labels, Labels]:
-    """The labels with and without; the probabilities differ within the bound."""
+def assert_same_labels(
+    model: Classifier,
+    pixels: tuple[Pixels, Pixels],
+    *,
+    tie: float = 0.0,
+    seldom: float = PROBABILITY,
+    least: float = SAME_LABEL,
+) -> None:
+    """Of probabilities nearer to each other than ``tie`` either may be on top."""
     found, expected = (
-        np.concatenate([model.predict(pixels[i : i + 100]) for i in range(0, len(pixels), 100)])
-        for pixels in (scaled, full)
+        np.concatenate([model.predict(images[i : i + 100]) for i in range(0, len(images), 100)])
+        for images in pixels
     )
     differences = np.abs(found - expected).max(axis=1)
     assert np.quantile(differences, 0.99) <= PROBABILITY
-    assert differences.max() <= SELDOM
-    return found.argmax(axis=1), expected.argmax(axis=1)
-
-
-def assert_same_labels(model: Classifier, scaled: Pixels, full: Pixels) -> None:
-    found, expected = near_answers(model, scaled, full)
-    assert len({*expected.tolist()}) > 2
-    assert (found == expected).mean() >= SAME_LABEL
+    assert differences.max() <= seldom
+    assert len(set(expected.argmax(axis=1).tolist())) > 2
+    chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+    same = (found.argmax(axis=1) == expected.argmax(axis=1)) | (expected.max(axis=1) - chosen < tie)
+    assert same.mean() >= least
 
 
 def test_synthetic_photographs(colour_model: Classifier, default_model: Classifier | None) -> None:
-    """A model of real things has no opinion on many of these: its labels do not count."""
-    scaled, full = scaled_and_full(large_jpegs(), PHOTOGRAPHS)
-    assert_same_labels(colour_model, scaled, full)
+    """A model of real things has no opinion on many of these: its ties do not count."""
+    pixels = scaled_and_full(large_jpegs(), PHOTOGRAPHS)
+    assert_same_labels(colour_model, pixels)
     if default_model is not None and default_model.input_size == SIZE:
-        near_answers(default_model, scaled, full)
+        assert_same_labels(default_model, pixels, tie=0.01, seldom=INTEGERS, least=0.98)
 
 
 def test_enlarged_cifar_photographs(
     colour_model: Classifier, default_model: Classifier | None
 ) -> None:
     small = cifar_test_jpegs(ENLARGED)
-    scaled, full = scaled_and_full(enlarged(data for _, data in small), ENLARGED)
-    assert_same_labels(colour_model, scaled, full)
+    pixels = scaled_and_full(enlarged(data for _, data in small), ENLARGED)
+    assert_same_labels(colour_model, pixels)
     if default_model is not None and default_model.input_size == SIZE:
-        assert_same_labels(default_model, scaled, full)
+        assert_same_labels(default_model, pixels, seldom=INTEGERS)
 
 
 def test_wanted_pixels_keep_their_oversampling() -> None:
