@@ -71,50 +71,22 @@ def plan(
 class Batch:
     """A step's images.
 
-    `images`: uint8 [n, H, W, 3]. `targets`: [n], their labels. `wanted`: float32 [n, labels], what
-    is to be answered, rows summing to 1. `mirrored`: [n], whether they are to be mirrored.
-    `weights`: float32 [n], what their losses count.
+    `images`: uint8 [n, H, W, 3]. `targets`: int64 [n], their labels. `mirrored`: bool [n], whether
+    they are to be mirrored. `weights`: float32 [n], what their losses count.
     """
 
     images: NDArray[np.uint8]
     targets: NDArray[np.int64]
-    wanted: NDArray[np.float32]
     mirrored: NDArray[np.bool_]
     weights: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is learned: a split's labels, as many as `labels`, and a teacher's answers, if any."""
-
-    split: Split
-    labels: int
-    answers: NDArray[np.float32] | None = None  # [N, 2, labels], see `teaching.lessons`
-    weight: float = 0.0  # of the teacher's answers
-
-    def wanted(self, part: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """What is to be answered to these images."""
-        exact = np.eye(self.labels, dtype=np.float32)[self.split.targets[part]]
-        if self.answers is None:
-            return exact
-        taught = self.answers[part, mirrored.astype(np.intp)]
-        return np.float32(1 - self.weight) * exact + np.float32(self.weight) * taught
-
-
-def batches(config: TrainConfig, lesson: Lesson, epoch: int, plan: Plan) -> Iterator[Batch]:
+def batches(config: TrainConfig, split: Split, epoch: int, plan: Plan) -> Iterator[Batch]:
     """An epoch's batches; the next is read while one is used."""
-    split = lesson.split
     mirrored = mirrored_images(config, epoch, len(split))
 
     def read(part: NDArray[np.int64]) -> Batch:
-        flips = mirrored[part]
-        return Batch(
-            split.images[part],
-            split.targets[part],
-            lesson.wanted(part, flips),
-            flips,
-            plan.weights[part],
-        )
+        return Batch(split.images[part], split.targets[part], mirrored[part], plan.weights[part])
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read, plan.parts[0])

@@ -229,20 +229,20 @@ class TrainConfig:
         "folder of a run of the same network on the same images: its weights are started from",
         default=None,
     )
-    teacher: Path | None = option(
+    teachers: tuple[Path, ...] = option(
         "training",
-        "a larger network's model file, whose answers are learned from, too",
-        default=None,
+        "model files whose answers, in the mean, are learned from, too",
+        default=(),
     )
     teaching: float = option(
         "training",
-        "part of the target that the teacher gives; the label gives the rest",
+        "part of the target that the teachers give; the label gives the rest",
         default=0.9,
         low=0.0,
         high=1.0,
     )
     softening: float = option(
-        "training", "temperature of the teacher's answers", default=2.0, low=0.1, high=100.0
+        "training", "temperature of the teachers' answers", default=2.0, low=0.1, high=100.0
     )
     label_smoothing: float = option(
         "training", "probability spread evenly over all labels", default=0.0, low=0.0, high=0.9
@@ -422,7 +422,8 @@ class TrainConfig:
             if isinstance(value, bool):
                 words.append(flag if value else "--no-" + flag[2:])
             else:
-                words += [flag, str(_plain(value))]
+                plain = _plain(value)
+                words += [flag, *(plain if isinstance(plain, list) else [str(plain)])]
         return shlex.join(words)
 
 
@@ -442,7 +443,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         leaves = value.is_absolute() or value.drive or ".." in value.parts
         return value.name if leaves else value.as_posix()
-    return _text(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return _text(value) if _is_size(value) else [_plain(item) for item in value]
+    return value
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], int)
 
 
 def _check(item: dataclasses.Field[Any], value: Any) -> None:
@@ -459,9 +466,9 @@ def _check(item: dataclasses.Field[Any], value: Any) -> None:
 
 def _converter(default: Any, name: str) -> Any:
     """What turns the option's text into its value."""
-    if name in ("data", "run", "teacher", "initial_weights"):
+    if name in ("data", "run", "teachers", "initial_weights"):
         return Path
-    return parse_size if isinstance(default, tuple) else type(default)
+    return parse_size if _is_size(default) else type(default)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -481,6 +488,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         else:
             settings["type"] = _converter(item.default, item.name)
             settings["metavar"] = "|".join(item.metadata["choices"]) or _metavar(item)
+            if item.default == ():
+                settings["nargs"] = "+"
         groups[group].add_argument(_flag(item.name), **settings)
 
 
@@ -506,11 +515,11 @@ def _defaults(item: dataclasses.Field[Any]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else str(_plain(value))
+    return "" if value in (None, ()) else str(_plain(value))
 
 
 def _metavar(item: dataclasses.Field[Any]) -> str:
-    if isinstance(item.default, tuple):
+    if _is_size(item.default):
         return "SIZE"
     if isinstance(item.default, (int, float)):
         return "N"
@@ -531,6 +540,8 @@ def from_options(options: dict[str, Any]) -> TrainConfig:
     """
     if "dataset" not in options and "data" in options:
         options = {**options, "dataset": "folder"}
+    if "teachers" in options:
+        options = {**options, "teachers": tuple(options["teachers"])}  # the parser makes lists
     usual = usual_options(options.get("architecture", "basic"), options.get("optimizer"))
     return TrainConfig(**{**usual, **options})
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import checkpoint
-from training.batches import Lesson, Plan, batches, label_weights, plan
+from training.batches import Plan, batches, label_weights, plan
 from training.checkpoint import Checkpoint, EpochLog
 from training.config import TrainConfig
 from training.datasets import Dataset, Split
@@ -39,7 +39,7 @@ from training.run import (
 )
 from training.schedule import Pace, rate_factor, size_at
 from training.step import training_step
-from training.teaching import lessons
+from training.teaching import teachers_of
 
 ALL_IMAGES_FROM = 7 / 8  # of a run: no easy ones are passed over
 SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
@@ -129,9 +129,8 @@ def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
     """The epochs that are left, each ending in a checkpoint."""
     config = run.config
     split, labels = run.dataset.train, len(run.dataset.labels)
-    lesson = Lesson(split, labels, lessons(config, run.dataset), config.teaching)
     weights = label_weights(split.targets, labels, config.balance)[split.targets]
-    work = Work(lesson, weights, training_step(run))
+    work = Work(weights, training_step(run, teachers_of(config, run.dataset)))
     with bar(total=pace.steps, initial=saved.epochs * run.steps, unit="step") as progress:
         for epoch in range(saved.epochs, config.epochs):
             if saved.finished:
@@ -152,7 +151,6 @@ def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
 class Work:
     """What every epoch does."""
 
-    lesson: Lesson
     weights: NDArray[np.float32]  # [N], of the images' losses
     step: Callable[..., Any]
 
@@ -227,7 +225,7 @@ def _train_epoch(run: Run, work: Work, saved: Checkpoint, pace: Pace, progress: 
     config, epoch, planned = run.config, saved.epochs, _plan(run, work, saved, pace)
     done = Trained(saved.losses.copy())
     asked = time.monotonic()
-    for i, batch in enumerate(batches(config, work.lesson, epoch, planned)):
+    for i, batch in enumerate(batches(config, run.dataset.train, epoch, planned)):
         done.waiting += time.monotonic() - asked
         number = epoch * run.steps + i * run.steps / len(planned.parts)
         share = pace.share(number)
@@ -236,16 +234,7 @@ def _train_epoch(run: Run, work: Work, saved: Checkpoint, pace: Pace, progress: 
         done.rate = config.learning_rate * rate_factor(config, share)
         rates = np.array([g.peak for g in run.groups], np.float32) * rate_factor(config, share)
         seed = np.array([config.seed, int(number)], np.int32)
-        results = work.step(
-            batch.images,
-            batch.targets,
-            batch.wanted,
-            batch.mirrored,
-            batch.weights,
-            seed,
-            rates,
-            size_at(config, share),
-        )
+        results = work.step(batch, seed, rates, size_at(config, share))
         losses, correct = results[0].numpy(), float(results[1])
         loss = float(np.mean(losses * batch.weights))
         if not math.isfinite(loss):

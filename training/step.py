@@ -1,4 +1,4 @@
-"""One step of training, compiled: augment, ask, compare, move every weight."""
+"""One step of training: augment, ask, compare, move every weight."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from training.augmentation import augment, resized
+from training.batches import Batch
 from training.config import TrainConfig
 from training.run import Run
+from training.teaching import Teachers
 
 
 def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -22,27 +26,63 @@ def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Te
     return tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
 
 
-def training_step(run: Run) -> Callable[..., Any]:
-    """A compiled step: (batch, seed, rates, size) → (losses [n], number of right answers)."""
-    config, model, labels = run.config, run.model, len(run.dataset.labels)
-    trained = [v for group in run.groups for v in group.variables]
+def training_step(run: Run, teachers: Teachers | None = None) -> Callable[..., Any]:
+    """A step, compiled: (batch, seed, rates, size) → (losses [n], number of right answers)."""
+    change, learn = _change(run), _learn(run)
+
+    def step(
+        batch: Batch, seed: NDArray[np.int32], rates: NDArray[np.float32], size: tuple[int, int]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        images, wanted = change(batch.images, batch.targets, batch.mirrored, seed)
+        if teachers is not None:
+            wanted = teachers.taught(images.numpy(), wanted.numpy())
+        answer: tuple[tf.Tensor, tf.Tensor] = learn(size)(
+            images, batch.targets, wanted, batch.weights, rates
+        )
+        return answer
+
+    return step
+
+
+def _change(run: Run) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Compiled: (images, labels, mirrored, seed) → float32 images as they are seen, targets."""
+    config, labels = run.config, len(run.dataset.labels)
     signature = [
         tf.TensorSpec((None, *config.image_size, 3), tf.uint8),
         tf.TensorSpec((None,), tf.int64),
-        tf.TensorSpec((None, labels), tf.float32),
         tf.TensorSpec((None,), tf.bool),
-        tf.TensorSpec((None,), tf.float32),
         tf.TensorSpec((2,), tf.int32),
+    ]
+
+    def change(
+        images: tf.Tensor, targets: tf.Tensor, mirrored: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return augment(images, tf.one_hot(targets, labels), mirrored, seed, config)
+
+    compiled: Callable[..., tuple[tf.Tensor, tf.Tensor]] = tf.function(
+        change, input_signature=signature
+    )
+    return compiled
+
+
+def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
+    """For a size, compiled: (images, labels, targets, weights, rates) → losses, right answers."""
+    config, model, labels = run.config, run.model, len(run.dataset.labels)
+    trained = [v for group in run.groups for v in group.variables]
+    signature = [
+        tf.TensorSpec((None, *config.image_size, 3), tf.float32),
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((None, labels), tf.float32),
+        tf.TensorSpec((None,), tf.float32),
         tf.TensorSpec((len(run.groups),), tf.float32),
     ]
 
-    def compute(size: tuple[int, int], batch: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images, targets, wanted, mirrored, weights, seed, rates = batch
-        changed, wanted = augment(images, wanted, mirrored, seed, config)
+    def learn(size: tuple[int, int], batch: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        images, targets, wanted, weights, rates = batch
         if size != config.image_size:
-            changed = resized(changed, size)
+            images = resized(images, size)
         with tf.GradientTape() as tape:
-            logits = model(changed, training=True)
+            logits = model(images, training=True)
             losses = loss_of(config, wanted, logits)
             loss = tf.reduce_mean(losses * weights)
         gradients = tape.gradient(loss, trained)
@@ -52,9 +92,9 @@ def training_step(run: Run) -> Callable[..., Any]:
 
     @cache
     def compiled(size: tuple[int, int]) -> Any:
-        return tf.function(lambda *batch: compute(size, batch), input_signature=signature)
+        return tf.function(lambda *batch: learn(size, batch), input_signature=signature)
 
-    return lambda *batch_and_size: compiled(batch_and_size[-1])(*batch_and_size[:-1])
+    return compiled
 
 
 def _move(run: Run, gradients: dict[int, tf.Tensor], rates: tf.Tensor) -> None:

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from training.batches import (
-    Lesson,
     batches,
     epoch_order,
     label_weights,
@@ -90,7 +89,7 @@ def test_batches_are_an_epoch_in_equal_parts(steps: int) -> None:
     weights = np.linspace(0.5, 1.5, 10, dtype=np.float32)
     planned = plan(config, 1, weights, np.zeros(10, bool))
 
-    found = [*batches(config, Lesson(split, 10), 1, planned)]
+    found = [*batches(config, split, 1, planned)]
 
     assert len(found) == steps
     assert {len(batch.targets) for batch in found} <= {10 // steps, 10 // steps + 1}
@@ -100,17 +99,4 @@ def test_batches_are_an_epoch_in_equal_parts(steps: int) -> None:
     for batch in found:
         assert batch.images[:, 0, 0, 0].tolist() == batch.targets.tolist()
         np.testing.assert_array_equal(batch.mirrored, mirrored[batch.targets])
-        np.testing.assert_array_equal(batch.wanted, np.eye(10)[batch.targets])
         np.testing.assert_array_equal(batch.weights, weights[batch.targets])
-
-
-def test_a_teacher_is_asked_about_the_image_that_is_shown() -> None:
-    targets = np.array([0, 1, 2])
-    split = Split(np.zeros((3, 4, 4, 3), np.uint8), targets)
-    answers = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 2)).astype(np.float32)
-    lesson = Lesson(split, 3, answers, 0.75)
-
-    wanted = lesson.wanted(np.array([2, 0]), np.array([True, False]))
-
-    expected = 0.25 * np.eye(3)[[2, 0]] + 0.75 * np.stack([answers[2, 1], answers[0, 0]])
-    np.testing.assert_allclose(wanted, expected, rtol=1e-6)

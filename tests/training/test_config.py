@@ -40,6 +40,7 @@ def test_data_alone_means_a_folder() -> None:
         "--dataset cifar10 --architecture basic --epochs 3 --no-flip --seed 7",
         "--dataset folder --data 'my photos' --image-size 48x64 --resize crop --strict",
         "--learning-rate 0.01 --output a/b.onnx --run c --name x --model-version 1.2",
+        "--teachers a.onnx 'my runs/b.onnx' --teaching 0.5",
     ],
 )
 def test_the_command_on_the_card_makes_the_same_configuration(words: str) -> None:
@@ -54,6 +55,7 @@ def test_nothing_published_names_a_folder_of_this_machine(tmp_path: Path) -> Non
         data=tmp_path / "photos",
         output=Path("..") / "secret" / "model.onnx",
         run=tmp_path / "run",
+        teachers=(tmp_path / "teacher.onnx", Path("runs/other.onnx")),
     )
 
     published = f"{config.command()} {config.published()}"
@@ -62,6 +64,7 @@ def test_nothing_published_names_a_folder_of_this_machine(tmp_path: Path) -> Non
     assert "secret" not in published
     assert config.published()["data"] == "photos"
     assert config.published()["output"] == "model.onnx"
+    assert config.published()["teachers"] == ["teacher.onnx", "runs/other.onnx"]
 
 
 def test_relative_paths_are_published_as_typed() -> None:

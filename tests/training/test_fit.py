@@ -74,8 +74,8 @@ def test_a_stopped_run_continues_to_the_same_weights(
     stopped = in_folder(config, tmp_path / "stopped")
     build_step = step.training_step
 
-    def stopping_step(of: run.Run) -> Any:
-        compute, taken = build_step(of), 0
+    def stopping_step(of: run.Run, teachers: None) -> Any:
+        compute, taken = build_step(of, teachers), 0
 
         def counted(*batch: Any) -> Any:
             nonlocal taken

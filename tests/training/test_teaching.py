@@ -1,22 +1,27 @@
 import dataclasses
 import re
+from typing import cast
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import TrainedModel
-from training import checkpoint, datasets, fit
+from training import checkpoint, datasets, fit, run, step
+from training.augmentation import augment
+from training.batches import Batch
 from training.config import TrainConfig
 from training.datasets import Dataset
 from training.errors import DataError
-from training.teaching import lessons, softened
+from training.teaching import Teachers, softened, teachers_of
 
 
 @pytest.fixture
 def config(config: TrainConfig, trained_model: TrainedModel) -> TrainConfig:
     return dataclasses.replace(
-        config, image_size=(32, 32), teacher=trained_model.path, teaching=1.0, softening=1.0
+        config, image_size=(32, 32), teachers=(trained_model.path,), teaching=1.0, softening=1.0
     )
 
 
@@ -25,23 +30,68 @@ def dataset(config: TrainConfig) -> Dataset:
     return datasets.load(config)
 
 
-def test_the_teacher_is_asked_about_each_image_and_its_mirror_image(
-    config: TrainConfig, dataset: Dataset, trained_model: TrainedModel
-) -> None:
-    found = lessons(config, dataset)
+@pytest.fixture
+def teacher(trained_model: TrainedModel) -> Classifier:
+    return Classifier.load(trained_model.path)
 
-    assert found is not None
-    assert found.shape == (27, 2, 3)
+
+def test_a_teacher_answers_to_what_is_seen(teacher: Classifier, dataset: Dataset) -> None:
     images = dataset.train.images[:]
-    teacher = Classifier.load(trained_model.path)
-    np.testing.assert_allclose(found[:, 0], teacher.predict(images), atol=1e-6)
+
+    found = Teachers((teacher,), mirrors=False, weight=1.0, softening=1.0).answers(
+        images.astype(np.float32) + 0.3
+    )
+
+    np.testing.assert_allclose(found, teacher.predict(images), atol=1e-6)
+
+
+def test_mirror_images_are_answered_alike(teacher: Classifier, dataset: Dataset) -> None:
+    images = dataset.train.images[:]
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    np.testing.assert_allclose(found[:, 1], teacher.predict(mirrored), atol=1e-6)
-    assert np.abs(found[:, 0] - found[:, 1]).max() > 1e-4
+    expected = (teacher.predict(images) + teacher.predict(mirrored)) / 2
+    assert np.abs(expected - teacher.predict(images)).max() > 1e-4
+    asked = Teachers((teacher,), mirrors=True, weight=1.0, softening=1.0)
+
+    np.testing.assert_allclose(asked.answers(images.astype(np.float32)), expected, atol=1e-6)
+    np.testing.assert_allclose(asked.answers(mirrored.astype(np.float32)), expected, atol=1e-6)
 
 
-def test_without_a_teacher_there_is_no_lesson(config: TrainConfig, dataset: Dataset) -> None:
-    assert lessons(dataclasses.replace(config, teacher=None), dataset) is None
+class Known:
+    """A teacher that answers the same to everything."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.probabilities = np.array(probabilities, np.float32)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.repeat(self.probabilities[None], len(images), axis=0)
+
+
+def known(*answers: tuple[float, ...], weight: float = 1.0, softening: float = 1.0) -> Teachers:
+    models = tuple(cast("Classifier", Known(*answer)) for answer in answers)
+    return Teachers(models, mirrors=False, weight=weight, softening=softening)
+
+
+def test_the_target_lies_between_the_label_and_the_mean_of_the_answers() -> None:
+    teachers = known((0.8, 0.2, 0.0), (0.4, 0.2, 0.4), weight=0.75)
+    targets = np.array([[0, 1, 0], [0.5, 0, 0.5]], np.float32)
+
+    found = teachers.taught(np.zeros((2, 4, 4, 3), np.float32), targets)
+
+    expected = 0.25 * targets + 0.75 * np.array([0.6, 0.2, 0.2])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_answers_are_softened_after_their_mean() -> None:
+    teachers = known((0.8, 0.2), (0.4, 0.6), softening=2.0)
+
+    found = teachers.taught(np.zeros((1, 4, 4, 3), np.float32), np.zeros((1, 2), np.float32))
+
+    expected = np.sqrt([0.6, 0.4]) / np.sqrt([0.6, 0.4]).sum()
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
+def test_without_a_teacher_nothing_is_opened(config: TrainConfig, dataset: Dataset) -> None:
+    assert teachers_of(dataclasses.replace(config, teachers=()), dataset) is None
 
 
 def test_softening_divides_the_logits() -> None:
@@ -55,23 +105,46 @@ def test_softening_divides_the_logits() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_a_pupil_becomes_like_its_teacher_and_not_like_the_labels(
-    config: TrainConfig, dataset: Dataset
-) -> None:
-    """Taught alone, and by wrong answers only, it says what it was taught."""
-    answers = np.full((27, 2, 3), 0.05, np.float32)
-    wrong = (dataset.train.targets + 1) % 3
-    answers[np.arange(27), :, wrong] = 0.9
-    config = dataclasses.replace(config, epochs=8, learning_rate=0.005, dropout=0.0)
+def test_the_teacher_sees_what_the_pupil_sees(config: TrainConfig, dataset: Dataset) -> None:
+    """Moved, mirrored and partly hidden: not the images that the batch came with."""
+    config = dataclasses.replace(config, cutout=8, shift=4, dropout=0.0)
+    seen: list[NDArray[np.float32]] = []
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "lessons", lambda *_: answers)
-        fit.fit(config, dataset)
+    class Watching(Known):
+        def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            seen.append(images.astype(np.float32))
+            return super().predict(images)
+
+    watching = cast("Classifier", Watching(0.2, 0.3, 0.5))
+    started = run.start(config, dataset)
+    take = step.training_step(started, Teachers((watching,), False, 1.0, 1.0))
+    images, targets = dataset.train.images[:8], dataset.train.targets[:8]
+    batch = Batch(images, targets, np.arange(8) % 2 == 0, np.ones(8, np.float32))
+    seed, rates = np.array([3, 4], np.int32), np.zeros(len(started.groups), np.float32)
+
+    losses, _ = take(batch, seed, rates, (32, 32))
+
+    changed, _ = augment(images, tf.one_hot(targets, 3), batch.mirrored, seed, config)
+    np.testing.assert_allclose(seen[0], np.rint(changed), atol=0)
+    assert (seen[0] != images).any(axis=(1, 2, 3)).all()
+    logits = started.model(changed, training=True).numpy()
+    expected = -(tf.nn.log_softmax(logits).numpy() * [0.2, 0.3, 0.5]).sum(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+def test_a_pupil_becomes_like_its_teacher_and_not_like_the_labels(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taught alone, and always the same, it says that of everything."""
+    config = dataclasses.replace(config, epochs=8, learning_rate=0.005, dropout=0.0)
+    monkeypatch.setattr(fit, "teachers_of", lambda *_: known((0.05, 0.9, 0.05)))
+
+    fit.fit(config, dataset)
 
     saved = checkpoint.load(config.run_folder)
     assert saved is not None
-    assert saved.log[-1].loss < 0.7
-    assert saved.log[-1].accuracy < 0.3
+    assert saved.log[-1].loss < 0.5
+    assert saved.log[-1].accuracy == pytest.approx(np.mean(dataset.train.targets == 1))
 
 
 @pytest.mark.parametrize(
@@ -82,9 +155,12 @@ def test_a_pupil_becomes_like_its_teacher_and_not_like_the_labels(
     ],
 )
 def test_a_teacher_of_something_else_is_refused(
-    config: TrainConfig, dataset: Dataset, changes: dict[str, tuple[str, ...]], said: str
+    config: TrainConfig,
+    dataset: Dataset,
+    changes: dict[str, tuple[str, ...]],
+    said: str,
 ) -> None:
     other = dataclasses.replace(dataset, **changes)  # type: ignore[arg-type]
 
     with pytest.raises(DataError, match=re.escape(said)):
-        lessons(dataclasses.replace(config, image_size=(48, 48)), other)
+        teachers_of(dataclasses.replace(config, image_size=(48, 48)), other)
