@@ -52,16 +52,23 @@ class Architecture:
 
     name: str
     summary: str
-    smallest_side: int
+    smallest_side: int  # where its first layer takes single pixels
     build: Callable[[Shape, bool], keras.Model]  # the flag: as it is served
     any_size: bool = False  # whether the trained network takes images of other sizes as well
     whitens: bool = False  # whether its first layer is made from the data
     activations: tuple[str, ...] = ACTIVATIONS
     layer_side: int = 0  # pixels of a side that a convolution more in each stage takes
 
-    def smallest_at(self, depth: int) -> int:
-        """The smallest side that leaves pixels after stages of `depth`, 0 for its own."""
-        return max(self.smallest_side, self.layer_side * depth + 4)
+    def smallest_for(self, size: tuple[int, int], depth: int) -> int:
+        """The smallest side that leaves pixels to a network built for `size` and `depth`.
+
+        `depth` is that of the stages, 0 for its own.
+        """
+        if not self.whitens:
+            return max(self.smallest_side, self.layer_side * depth + 4)
+        _, stride = patch(size)
+        halved = (self.smallest_side - 1) * (2 if _is_large(size) else 1)
+        return stride * (halved + 1)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.summary}"
@@ -201,10 +208,14 @@ class _Stage:
 
 
 def _stages(widths: tuple[int, ...], shape: Shape) -> list[int]:
-    """Filters of each stage; one more in front where the image has four strides' worth of room."""
-    _, stride = patch(shape.size)
-    large = min(shape.size) // stride >= 40
-    return [_scaled(width, shape.width) for width in ((widths[0], *widths) if large else widths)]
+    """Filters of each stage; one more in front where the image has room for it."""
+    filters = (widths[0], *widths) if _is_large(shape.size) else widths
+    return [_scaled(width, shape.width) for width in filters]
+
+
+def _is_large(size: tuple[int, int]) -> bool:
+    _, stride = patch(size)
+    return min(size) // stride >= 40
 
 
 def _scaled(filters: int, width: float) -> int:

@@ -1,8 +1,9 @@
 """What may happen to a training image: it stays an image of the same thing.
 
-Runs inside the compiled training step. Every draw is a function of a seed that the loop makes from
-the run's seed and the step's number, so that a resumed run draws what an uninterrupted one would.
-All functions take and give float32 images [N, H, W, 3] in 0 to 255, unless they say otherwise.
+Compiled, as the first part of a training step (see `step`). Every draw is a function of a seed that
+the loop makes from the run's seed and the step's number, so that a resumed run draws what an
+uninterrupted one would. All functions take and give float32 images [N, H, W, 3] in 0 to 255, unless
+they say otherwise.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from training.files import write_whole
 
 CHECKPOINT = "checkpoint.npz"
 LOG = "log.csv"
+# What of an identity a network's weights have to have in common with where they come from.
+NETWORK = ("images", "architecture", "width", "depth", "activation", "dropout")
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,34 @@ def find(
     return None
 
 
+def initial(folder: Path, identity: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of another run, whose weights a run of this identity may begin with.
+
+    Raises RunError where there is none, or where it was another network or learned from other
+    images: some of those that are held back here, for instance.
+    """
+    found = load(folder)
+    if found is None:
+        raise RunError(f"--initial-weights: there is no checkpoint in {folder}")
+    differing = _differing(found, {key: identity[key] for key in NETWORK if key in identity})
+    if differing:
+        raise RunError(f"--initial-weights: the run in {folder} has other {differing}")
+    return found
+
+
 def require_same(found: Checkpoint, identity: dict[str, Any], folder: Path) -> None:
     """Raise RunError where the checkpoint was made with other settings or images."""
-    differing = [key for key, value in identity.items() if found.identity.get(key) != value]
+    differing = _differing(found, identity)
     if differing:
-        options = ", ".join(key.replace("_", " ") for key in differing)
         raise RunError(
-            f"the run in {folder} was started with other {options}: remove it, or give another "
+            f"the run in {folder} was started with other {differing}: remove it, or give another "
             "folder"
         )
+
+
+def _differing(found: Checkpoint, identity: dict[str, Any]) -> str:
+    differing = [key for key, value in identity.items() if found.identity.get(key) != value]
+    return ", ".join(key.replace("_", " ") for key in differing)
 
 
 def _csv(log: Sequence[EpochLog]) -> bytes:

@@ -103,7 +103,9 @@ class TrainConfig:
     )
     data: Path | None = option("data", "folder that holds the images", default=None, identity=False)
     image_size: tuple[int, int] = option(
-        "data", "what images are resized to: 32, or HEIGHTxWIDTH", default=(32, 32)
+        "data",
+        f"what images are resized to: 32, or HEIGHTxWIDTH, up to {LARGEST_SIDE} a side",
+        default=(32, 32),
     )
     resize: ResizeRule = option(
         "data",
@@ -233,6 +235,7 @@ class TrainConfig:
         "training",
         "model files whose answers, in the mean, are learned from, too",
         default=(),
+        identity=False,  # by content, see `fit`
     )
     teaching: float = option(
         "training",
@@ -344,6 +347,11 @@ class TrainConfig:
         self._check_size()
         if self.run_folder == self.output:
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
+        if self.data and self.run_folder.resolve().is_relative_to(self.data.resolve()):
+            raise ConfigError(
+                f"--run: {self.run_folder} lies in {self.data}, among the images: give another "
+                "--run, or another --output"
+            )
 
     def _check_network(self) -> None:
         architecture = ARCHITECTURES[self.architecture]
@@ -352,7 +360,7 @@ class TrainConfig:
             raise ConfigError(
                 f"--activation: {self.architecture} has {known} only, not {self.activation}"
             )
-        smallest = architecture.smallest_at(self.depth)
+        smallest = architecture.smallest_for(self.image_size, self.depth)
         if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
             deep = f" at --depth {self.depth}" if self.depth else ""
             raise ConfigError(
@@ -361,16 +369,17 @@ class TrainConfig:
             )
 
     def _check_size(self) -> None:
-        smallest = ARCHITECTURES[self.architecture].smallest_side
+        architecture = ARCHITECTURES[self.architecture]
         if self.shift >= min(self.image_size):
             raise ConfigError(f"--shift: {self.shift} pixels would move the whole image away")
         if self.cutout >= min(self.image_size):
             raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
-        if self.start_scale < 1 and not ARCHITECTURES[self.architecture].any_size:
+        if self.start_scale < 1 and not architecture.any_size:
             able = [name for name, item in ARCHITECTURES.items() if item.any_size]
             raise ConfigError(
                 f"--start-scale: {self.architecture} takes one size only; {', '.join(able)} can"
             )
+        smallest = architecture.smallest_for(self.image_size, self.depth)
         if self.start_scale < 1 and min(size_at(self, 0.0)) < smallest:
             raise ConfigError(
                 f"--start-scale: {self.start_scale} of {_text(self.image_size)} is too small for "

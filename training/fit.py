@@ -39,7 +39,7 @@ from training.run import (
 )
 from training.schedule import Pace, rate_factor, size_at
 from training.step import training_step
-from training.teaching import teachers_of
+from training.teaching import Teachers, teachers_of
 
 ALL_IMAGES_FROM = 7 / 8  # of a run: no easy ones are passed over
 SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
@@ -62,19 +62,26 @@ def fit(
     not. `started`, on the monotonic clock, is when the time budget began, if that was before now.
 
     Raises:
+        DataError: a teacher cannot be used, or knows other labels.
         RunError: `saved` is of other settings or images, the initial weights do not fit, or the
             run folder cannot be written.
         FitError: the loss is no longer a number.
         Stopped: Ctrl-C; the last complete epoch is kept.
     """
     began = time.monotonic() if started is None else started
-    identity = {**config.identity(), "images": dataset.digest()}
+    teachers = teachers_of(config)
+    teachers.require_labels(dataset.labels)
+    identity = {
+        **config.identity(),
+        "images": dataset.digest(),
+        "teachers": [teacher.digest for teacher in teachers.each],
+    }
     if saved is not None:
         checkpoint.require_same(saved, identity, config.run_folder)
     run = start(config, dataset)
     if saved is None:
         if config.initial_weights:
-            start_from(run, config.initial_weights, identity)
+            start_from(run, checkpoint.initial(config.initial_weights, identity))
         losses = np.zeros(len(dataset.train), np.float32)
         saved = Checkpoint(identity, (), values_of(run.variables), losses=losses)
         checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
@@ -82,7 +89,7 @@ def fit(
         restore(run, saved)
         say(f"resuming after epoch {saved.epochs} of {config.epochs}")
     try:
-        saved = _train(run, saved, _pace(run, saved, began))
+        saved = _train(run, teachers, saved, _pace(run, saved, began))
     except KeyboardInterrupt:
         done = checkpoint.load(config.run_folder) or saved
         raise Stopped(
@@ -125,12 +132,12 @@ def _reserve(run: Run) -> float:
     return SPARE_SECONDS + each * answers
 
 
-def _train(run: Run, saved: Checkpoint, pace: Pace) -> Checkpoint:
+def _train(run: Run, teachers: Teachers, saved: Checkpoint, pace: Pace) -> Checkpoint:
     """The epochs that are left, each ending in a checkpoint."""
     config = run.config
     split, labels = run.dataset.train, len(run.dataset.labels)
     weights = label_weights(split.targets, labels, config.balance)[split.targets]
-    work = Work(weights, training_step(run, teachers_of(config, run.dataset)))
+    work = Work(weights, training_step(run, teachers))
     with bar(total=pace.steps, initial=saved.epochs * run.steps, unit="step") as progress:
         for epoch in range(saved.epochs, config.epochs):
             if saved.finished:

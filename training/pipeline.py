@@ -11,6 +11,7 @@ from training.config import TrainConfig
 from training.errors import ExportError
 from training.files import remove_drafts, require_writable
 from training.progress import quiet_start, say
+from training.teaching import teachers_of
 
 
 def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -> ModelCard:
@@ -31,6 +32,9 @@ def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -
     saved = checkpoint.find(config.run_folder, config.identity(), resume=resume, restart=restart)
     logged = (config.run_folder / name for name in (checkpoint.CHECKPOINT, checkpoint.LOG))
     remove_drafts(config.output, config.trial_file, *logged)
+    if config.initial_weights:
+        checkpoint.initial(config.initial_weights, config.identity())
+    teachers_of(config)
     dataset = datasets.load(config)
     counts = ", ".join(f"{count} {split}" for split, count in dataset.counts().items())
     say(f"{dataset.name}: {len(dataset.labels)} labels; images: {counts}")
@@ -44,7 +48,10 @@ def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -
     try:
         card = export.export(model, temperature, config, dataset)
     except ExportError as error:
-        raise ExportError(f"{error}; the same command with --resume exports again") from error
+        raise ExportError(
+            f"{error}; the weights are kept, and --resume exports them again: --output may be "
+            "another then, and --quantize left out"
+        ) from error
     export.announce(card, config.output)
     config.pixel_file.unlink(missing_ok=True)
     return card

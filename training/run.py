@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,28 +13,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training import checkpoint
 from training.architectures import ARCHITECTURES, Shape, served, whitening_filters
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.datasets import Dataset
-from training.errors import RunError
 from training.optimizers import Group, groups
 from training.pixels import Images, spread
 
 INFERENCE_BATCH = 128
 SAMPLE = 2_000  # images that the first layer is made from
-# What a checkpoint's variables and their meaning depend on.
-NETWORK = (
-    "images",
-    "architecture",
-    "width",
-    "depth",
-    "activation",
-    "dropout",
-    "optimizer",
-    "average",
-)
 
 
 @dataclass(frozen=True)
@@ -148,24 +134,22 @@ def restore(run: Run, saved: Checkpoint) -> None:
         variable.assign(value)
 
 
-def start_from(run: Run, folder: Path, identity: dict[str, Any]) -> None:
-    """Give the network the weights that the run in `folder` has come to, to begin with.
-
-    Raises RunError where there are none, or where it was another network or learned from other
-    images: some of those that are held back here, for instance.
-    """
-    saved = checkpoint.load(folder)
-    if saved is None:
-        raise RunError(f"--initial-weights: there is no checkpoint in {folder}")
-    checkpoint.require_same(saved, {key: identity[key] for key in NETWORK}, folder)
-    restore(run, saved)
-    take_result(run, saved)
+def start_from(run: Run, saved: Checkpoint) -> None:
+    """Give the network the weights that another run has come to, and nothing else of it."""
+    averages = saved.variables[-len(run.weights) :] if saved.identity["average"] else ()
+    _assign(run.model.variables, saved.variables)
+    _assign(run.weights, saved.best or averages)
+    _assign(run.averages, values_of(run.weights))
 
 
 def take_result(run: Run, saved: Checkpoint) -> None:
     """Give the network the weights that the run ends with: the best, the averaged, or these."""
-    values = saved.best or values_of(run.averages)
-    for variable, value in zip(run.weights, values, strict=False):
+    _assign(run.weights, saved.best or values_of(run.averages))
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[NDArray[Any]]) -> None:
+    """As many as there are of both."""
+    for variable, value in zip(variables, values, strict=False):
         variable.assign(value)
 
 

@@ -26,15 +26,18 @@ def loss_of(config: TrainConfig, targets: tf.Tensor, logits: tf.Tensor) -> tf.Te
     return tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
 
 
-def training_step(run: Run, teachers: Teachers | None = None) -> Callable[..., Any]:
-    """A step, compiled: (batch, seed, rates, size) → (losses [n], number of right answers)."""
+def training_step(run: Run, teachers: Teachers) -> Callable[..., Any]:
+    """A step: (batch, seed, rates, size) → (losses [n], number of right answers).
+
+    What comes before the teachers and what comes after them is compiled.
+    """
     change, learn = _change(run), _learn(run)
 
     def step(
         batch: Batch, seed: NDArray[np.int32], rates: NDArray[np.float32], size: tuple[int, int]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images, wanted = change(batch.images, batch.targets, batch.mirrored, seed)
-        if teachers is not None:
+        if teachers.each:
             wanted = teachers.taught(images.numpy(), wanted.numpy())
         answer: tuple[tf.Tensor, tf.Tensor] = learn(size)(
             images, batch.targets, wanted, batch.weights, rates

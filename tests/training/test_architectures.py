@@ -121,12 +121,33 @@ def test_a_trained_network_takes_smaller_images_too() -> None:
 @pytest.mark.parametrize("depth", range(1, 9))
 def test_the_smallest_side_leaves_something(depth: int) -> None:
     for name, architecture in ARCHITECTURES.items():
-        side = architecture.smallest_at(depth)
+        side = architecture.smallest_for((32, 32), depth)
         asked = shape(size=(side, side), depth=depth, width=0.1)
         assert architecture.build(asked, False).output_shape[-1] == asked.labels
         if name == "basic" and depth > 1:
             with pytest.raises(ValueError, match=r"negative|Computed output size"):
                 architecture.build(shape(size=(side - 1, side - 1), depth=depth, width=0.1), False)
+
+
+@pytest.mark.parametrize("longer", [32, 64, 128, 160, 512])
+def test_the_smallest_side_is_of_the_size_that_the_network_is_built_for(longer: int) -> None:
+    """The longer side decides how large the first layer's patches are."""
+    small = ARCHITECTURES["small"]
+    smallest = small.smallest_for((9, longer), 0)
+
+    asked = shape(size=(smallest, longer), width=0.1)
+    assert small.build(asked, True).output_shape[-1] == asked.labels
+    with pytest.raises(ValueError, match=r"[Nn]egative|invalid|shape"):
+        small.build(shape(size=(smallest - 1, longer), width=0.1), True)
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 160])
+def test_the_smallest_side_is_that_of_images_that_grow_too(side: int) -> None:
+    small = ARCHITECTURES["small"]
+    smallest = small.smallest_for((side, side), 0)
+    model = small.build(shape(size=(side, side), width=0.1), False)
+
+    assert np.isfinite(model(np.zeros((1, smallest, smallest, 3), np.float32))).all()
 
 
 def test_width_and_depth_are_options() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from tests.training.conftest import in_memory
+from tests.training.conftest import TrainedModel, in_memory
 from training import checkpoint, datasets, fit, run, step
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig, from_options
 from training.datasets import Dataset
 from training.errors import FitError, RunError, Stopped
+from training.teaching import Teachers
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_stopped_run_continues_to_the_same_weights(
     stopped = in_folder(config, tmp_path / "stopped")
     build_step = step.training_step
 
-    def stopping_step(of: run.Run, teachers: None) -> Any:
+    def stopping_step(of: run.Run, teachers: Teachers) -> Any:
         compute, taken = build_step(of, teachers), 0
 
         def counted(*batch: Any) -> Any:
@@ -146,7 +147,11 @@ def test_a_run_starts_from_the_weights_of_another(
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"dropout": 0.0}, "other dropout"), ({"seed": 1}, "other images"), ({}, "no checkpoint")],
+    [
+        ({"dropout": 0.0}, "has other dropout$"),
+        ({"seed": 1}, "has other images$"),
+        ({}, "there is no checkpoint"),
+    ],
 )
 def test_weights_of_other_runs_are_not_taken(
     config: TrainConfig, tmp_path: Path, changes: dict[str, Any], reason: str
@@ -223,7 +228,8 @@ def test_the_checkpoint_knows_its_run(config: TrainConfig, dataset: Dataset) -> 
     fit.fit(config, dataset)
 
     identity = saved_in(config).identity
-    assert json.loads(json.dumps(identity)) == {**config.identity(), "images": dataset.digest()}
+    of_content = {"images": dataset.digest(), "teachers": []}
+    assert json.loads(json.dumps(identity)) == {**config.identity(), **of_content}
 
 
 def small(config: TrainConfig, **changes: Any) -> TrainConfig:
@@ -233,10 +239,12 @@ def small(config: TrainConfig, **changes: Any) -> TrainConfig:
     return dataclasses.replace(config, learning_rate=0.1, **asked, **changes)
 
 
-def test_all_together_resumes_to_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
-    """Muon, averages, growing images, the best weights: nothing is forgotten by a checkpoint."""
+def test_all_together_resumes_to_the_same_weights(
+    config: TrainConfig, tmp_path: Path, trained_model: TrainedModel
+) -> None:
+    """Muon, averages, growing images, the best weights, a teacher: all comes back."""
     config = small(config, average=0.5, start_scale=0.75, patience=3, alternate=True, epochs=4)
-    config = dataclasses.replace(config, image_size=(16, 16))
+    config = dataclasses.replace(config, image_size=(32, 32), teachers=(trained_model.path,))
     dataset = datasets.load(config)
     kept: list[Checkpoint] = []
     save = checkpoint.save

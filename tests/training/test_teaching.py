@@ -1,8 +1,11 @@
 import dataclasses
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -14,8 +17,9 @@ from training.augmentation import augment
 from training.batches import Batch
 from training.config import TrainConfig
 from training.datasets import Dataset
-from training.errors import DataError
-from training.teaching import Teachers, softened, teachers_of
+from training.errors import DataError, RunError
+from training.pipeline import train
+from training.teaching import Teacher, Teachers, softened, teachers_of
 
 
 @pytest.fixture
@@ -31,25 +35,25 @@ def dataset(config: TrainConfig) -> Dataset:
 
 
 @pytest.fixture
-def teacher(trained_model: TrainedModel) -> Classifier:
-    return Classifier.load(trained_model.path)
+def teacher(config: TrainConfig) -> Teacher:
+    return teachers_of(config).each[0]
 
 
-def test_a_teacher_answers_to_what_is_seen(teacher: Classifier, dataset: Dataset) -> None:
+def test_a_teacher_answers_to_what_is_seen(teacher: Teacher, dataset: Dataset) -> None:
     images = dataset.train.images[:]
 
     found = Teachers((teacher,), mirrors=False, weight=1.0, softening=1.0).answers(
         images.astype(np.float32) + 0.3
     )
 
-    np.testing.assert_allclose(found, teacher.predict(images), atol=1e-6)
+    np.testing.assert_allclose(found, teacher.model.predict(images), atol=1e-6)
 
 
-def test_mirror_images_are_answered_alike(teacher: Classifier, dataset: Dataset) -> None:
+def test_mirror_images_are_answered_alike(teacher: Teacher, dataset: Dataset) -> None:
     images = dataset.train.images[:]
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    expected = (teacher.predict(images) + teacher.predict(mirrored)) / 2
-    assert np.abs(expected - teacher.predict(images)).max() > 1e-4
+    expected = (teacher.model.predict(images) + teacher.model.predict(mirrored)) / 2
+    assert np.abs(expected - teacher.model.predict(images)).max() > 1e-4
     asked = Teachers((teacher,), mirrors=True, weight=1.0, softening=1.0)
 
     np.testing.assert_allclose(asked.answers(images.astype(np.float32)), expected, atol=1e-6)
@@ -59,6 +63,8 @@ def test_mirror_images_are_answered_alike(teacher: Classifier, dataset: Dataset)
 class Known:
     """A teacher that answers the same to everything."""
 
+    card = SimpleNamespace(labels=("blue", "green", "red"))
+
     def __init__(self, *probabilities: float) -> None:
         self.probabilities = np.array(probabilities, np.float32)
 
@@ -67,8 +73,12 @@ class Known:
 
 
 def known(*answers: tuple[float, ...], weight: float = 1.0, softening: float = 1.0) -> Teachers:
-    models = tuple(cast("Classifier", Known(*answer)) for answer in answers)
-    return Teachers(models, mirrors=False, weight=weight, softening=softening)
+    each = tuple(unnamed(Known(*answer)) for answer in answers)
+    return Teachers(each, mirrors=False, weight=weight, softening=softening)
+
+
+def unnamed(known: Known) -> Teacher:
+    return Teacher(Path("x.onnx"), "", cast("Classifier", known))
 
 
 def test_the_target_lies_between_the_label_and_the_mean_of_the_answers() -> None:
@@ -90,8 +100,16 @@ def test_answers_are_softened_after_their_mean() -> None:
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
 
 
-def test_without_a_teacher_nothing_is_opened(config: TrainConfig, dataset: Dataset) -> None:
-    assert teachers_of(dataclasses.replace(config, teachers=()), dataset) is None
+def test_teachers_are_those_of_the_configuration(
+    config: TrainConfig, trained_model: TrainedModel
+) -> None:
+    config = dataclasses.replace(config, flip=False, teaching=0.25, softening=4.0)
+
+    found = teachers_of(config)
+
+    assert (found.mirrors, found.weight, found.softening) == (False, 0.25, 4.0)
+    assert [teacher.path for teacher in found.each] == [trained_model.path]
+    assert teachers_of(dataclasses.replace(config, teachers=())).each == ()
 
 
 def test_softening_divides_the_logits() -> None:
@@ -115,9 +133,9 @@ def test_the_teacher_sees_what_the_pupil_sees(config: TrainConfig, dataset: Data
             seen.append(images.astype(np.float32))
             return super().predict(images)
 
-    watching = cast("Classifier", Watching(0.2, 0.3, 0.5))
     started = run.start(config, dataset)
-    take = step.training_step(started, Teachers((watching,), False, 1.0, 1.0))
+    watching = Teachers((unnamed(Watching(0.2, 0.3, 0.5)),), mirrors=False, weight=1, softening=1)
+    take = step.training_step(started, watching)
     images, targets = dataset.train.images[:8], dataset.train.targets[:8]
     batch = Batch(images, targets, np.arange(8) % 2 == 0, np.ones(8, np.float32))
     seed, rates = np.array([3, 4], np.int32), np.zeros(len(started.groups), np.float32)
@@ -147,20 +165,41 @@ def test_a_pupil_becomes_like_its_teacher_and_not_like_the_labels(
     assert saved.log[-1].accuracy == pytest.approx(np.mean(dataset.train.targets == 1))
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"labels": ("blue", "green", "pink")}, "knows other labels: blue, green, red"),
-        ({}, "takes images of 32x32"),
-    ],
-)
-def test_a_teacher_of_something_else_is_refused(
-    config: TrainConfig,
-    dataset: Dataset,
-    changes: dict[str, tuple[str, ...]],
-    said: str,
-) -> None:
-    other = dataclasses.replace(dataset, **changes)  # type: ignore[arg-type]
+def test_a_teacher_of_other_labels_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(DataError, match=r"--teachers: .*knows other labels: blue, green, red"):
+        teachers_of(config).require_labels(["blue", "green", "pink"])
 
-    with pytest.raises(DataError, match=re.escape(said)):
-        teachers_of(dataclasses.replace(config, image_size=(48, 48)), other)
+
+def test_a_teacher_that_cannot_be_asked_is_found_before_any_image_is_read(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "text.onnx").write_text("no model")
+    for changes, said in (
+        ({"image_size": (48, 48)}, "takes images of 32x32: give --image-size"),
+        ({"teachers": (tmp_path / "none.onnx",)}, "none.onnx"),
+        ({"teachers": (tmp_path / "text.onnx",)}, "text.onnx"),
+    ):
+        asked = dataclasses.replace(config, data=tmp_path / "nowhere", **changes)
+        with pytest.raises(DataError, match=f"--teachers: .*{re.escape(said)}"):
+            train(asked)
+    assert not config.run_folder.exists()
+
+
+def test_another_teacher_of_the_same_name_is_another_run(
+    config: TrainConfig, dataset: Dataset, tmp_path: Path, trained_model: TrainedModel
+) -> None:
+    """And the same one in another place is not."""
+    paths = [tmp_path / name / "teacher.onnx" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(trained_model.path.read_bytes())
+    config = dataclasses.replace(config, teachers=(paths[0],), epochs=1)
+    fit.fit(config, dataset)
+    saved = checkpoint.load(config.run_folder)
+    fit.fit(dataclasses.replace(config, teachers=(paths[1],)), dataset, saved)
+    model = onnx.load(paths[1])
+    model.doc_string = "another"
+    onnx.save(model, paths[1])
+
+    with pytest.raises(RunError, match="other teachers"):
+        fit.fit(dataclasses.replace(config, teachers=(paths[1],)), dataset, saved)
