@@ -21,7 +21,7 @@ from training.datasets import Listing, list_images, parts
 from training.progress import say
 from training.recipes import RECIPES
 
-SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; up to 224 can be
+SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger ones can be
 SAMPLE = 500  # files whose headers are read
 FEW = 4_000  # images, below which the small network is as good and far quicker
 SHOWN_LABELS = 20  # one below the other; more are listed several to a line
@@ -125,7 +125,8 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
             wanted["learning_rate"] = round(recipe["learning_rate"] * root, 4)
         wanted.update(_augmentation(size))
     else:
-        wanted.update({"zoom": 0.2, "colour": 0.1})
+        batch = min(TrainConfig.batch_size, _largest_batch(size))
+        wanted.update({"batch_size": batch, "zoom": 0.2, "colour": 0.1})
     return {name: value for name, value in wanted.items() if name not in given}
 
 
@@ -137,8 +138,11 @@ def _side(found: Survey) -> int:
 def _batch_size(images: int, size: tuple[int, int]) -> int:
     """A power of two that leaves some steps to an epoch, and memory to other programs."""
     fits = 2 ** int(math.log2(max(SMALLEST_BATCH, images / STEPS_AN_EPOCH)))
-    memory = LARGEST_BATCH if max(size) <= 128 else LARGEST_BATCH // 4
-    return max(SMALLEST_BATCH, min(int(fits), memory))
+    return max(SMALLEST_BATCH, min(int(fits), _largest_batch(size)))
+
+
+def _largest_batch(size: tuple[int, int]) -> int:
+    return LARGEST_BATCH if max(size) <= 128 else LARGEST_BATCH // 4
 
 
 def _augmentation(size: tuple[int, int]) -> dict[str, Any]:

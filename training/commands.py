@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from service.inference.errors import InferenceError
 from training.choice import complete
 from training.config import add_options, from_options
 from training.errors import ConfigError, Stopped, TrainingError
+from training.parser import Parser
 from training.progress import say
 from training.report.command import explain, report
 
@@ -21,8 +21,11 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return the exit status; `train` is understood where none is named."""
-    name, rest = (words[0], words[1:]) if words and words[0] in COMMANDS else ("train", words)
+    is_named = words and not words[0].startswith("-")
+    name, rest = (words[0], words[1:]) if is_named else ("train", words)
     try:
+        if name not in COMMANDS:
+            raise ConfigError(f"{name!r} is not one of the commands: {', '.join(COMMANDS)}")
         COMMANDS[name](rest)
     except (Stopped, KeyboardInterrupt) as stop:
         say(str(stop) or "stopped")
@@ -35,7 +38,7 @@ def main(words: Sequence[str]) -> int:
 
 def train(words: Sequence[str]) -> None:
     """Train and write one model file."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m training",
         description="Train a network on labelled images and write one ONNX file that the service "
         "serves: graph, labels and measured figures together.",
@@ -60,7 +63,7 @@ def train(words: Sequence[str]) -> None:
 
 def evaluate(words: Sequence[str]) -> None:
     """Measure a model file on a folder of images."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m training evaluate",
         description="Accuracy, calibration error and per-label figures of a model file, through "
         "the service's own code. A folder with train/ and test/ gives its test images.",
@@ -78,7 +81,7 @@ def evaluate(words: Sequence[str]) -> None:
 
 def card(words: Sequence[str]) -> None:
     """Print a model file's card as JSON."""
-    parser = argparse.ArgumentParser("python -m training card", description=card.__doc__)
+    parser = Parser("python -m training card", description=card.__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
     options = parser.parse_args(words)
     from service.inference.classifier import Classifier  # not for --help
@@ -91,7 +94,7 @@ def benchmark(words: Sequence[str]) -> None:
     from training.benchmark import ROWS, USUAL  # needs no TensorFlow yet
     from training.benchmark import benchmark as run
 
-    parser = argparse.ArgumentParser("python -m training benchmark", description=benchmark.__doc__)
+    parser = Parser("python -m training benchmark", description=benchmark.__doc__)
     parser.add_argument("--data", type=Path, metavar="PATH", help="CIFAR-10 as files (or download)")
     parser.add_argument(
         "--rows",

@@ -13,10 +13,11 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,13 +26,18 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ResizeRule
 from service.inference.errors import ImageError
-from service.inference.imaging import decode_image
+from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
 from training.config import TrainConfig
 from training.errors import DataError
 from training.pixels import Images, PixelFile, PixelWriter
 from training.progress import bar, quiet_start, say
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"),
+)
+# A person's own files: what the project can read, as large as cameras make them.
+LIMITS = ImageLimits(max_pixels=250_000_000, formats=READABLE_FORMATS)
 CIFAR10_LABELS = (
     "airplane",
     "automobile",
@@ -55,7 +61,6 @@ PARTS = {
     "validation": "validation",
     "test": "test",
 }
-LEAST_IMAGES = 3  # of a label, where one image has to go to each of three splits
 FILES_A_TASK = 16
 TASKS_AHEAD = 4  # for each core
 NAMED_IN_FULL = 10  # files that are listed before the rest is only counted
@@ -224,7 +229,8 @@ def list_images(folder: Path, *, quiet: bool = False) -> Listing:
     Labels are the folders' names in Unicode's composed form, as macOS decomposes them.
 
     Raises:
-        DataError: no such folder, fewer than two labels, or a label without images.
+        DataError: no such folder, fewer than two labels, a label without images, or a name that is
+            no label: of two folders, or not in UTF-8.
     """
     _require_folder(folder)
     folders = [path for path in _sorted(folder) if path.is_dir()]
@@ -234,6 +240,7 @@ def list_images(folder: Path, *, quiet: bool = False) -> Listing:
         raise DataError(
             f"{folder} has {found}; it needs a folder of images for each of two or more labels"
         )
+    _require_names(folder, labels)
     paths: list[Path] = []
     targets: list[int] = []
     others: Counter[str] = Counter()
@@ -251,6 +258,17 @@ def list_images(folder: Path, *, quiet: bool = False) -> Listing:
     return Listing(folder, labels, tuple(paths), np.array(targets, np.int64))
 
 
+def _require_names(folder: Path, labels: Sequence[str]) -> None:
+    for label, times in Counter(labels).items():
+        if times > 1:
+            raise DataError(
+                f"{folder} has {times} folders that are called {label!r}, once their accents are "
+                "written alike: make one of them"
+            )
+        if label != label.encode("utf-8", "replace").decode():
+            raise DataError(f"{folder}: the name of label folder {label!r} is not in UTF-8")
+
+
 def stratified_split(
     listing: Listing, fraction: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -262,10 +280,10 @@ def stratified_split(
     held: list[NDArray[np.int64]] = []
     for target, label in enumerate(listing.labels):
         indices = rng.permutation(np.flatnonzero(listing.targets == target))
-        if len(indices) < LEAST_IMAGES - 1:
+        if len(indices) < 2:
             raise DataError(
-                f"label {label!r} in {listing.folder} has too few images to be split: "
-                f"{LEAST_IMAGES} are the least for train, validation and test"
+                f"label {label!r} in {listing.folder} has too few images: train, validation and "
+                "test need one each at the least"
             )
         count = min(max(1, round(fraction * len(indices))), len(indices) - 1)
         held.append(indices[:count])
@@ -283,7 +301,7 @@ def decoded(
 
     def read(path: Path) -> NDArray[np.uint8] | str:
         try:
-            return decode_image(path.read_bytes(), size, resize).pixels
+            return decode_image(path.read_bytes(), size, resize, LIMITS).pixels
         except (ImageError, OSError) as error:
             return _ADDRESS.sub("", str(error))
 
@@ -317,6 +335,8 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
     Says which files are unreadable and which pictures come more than once. A picture that is in
     two splits (the same pixels, whatever the files are called) is left out of the one that is
     trained on, or of validation where the other is test: figures are of pictures never seen.
+    Where a split that was taken from the training images has lost all of a label by that, another
+    of them takes their place.
 
     Raises:
         DataError: a label has no picture left in a split or, when strict, a file is unreadable.
@@ -327,12 +347,17 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
     try:
         with PixelWriter(path) as writer:
             for title in ("test", "validation", "train"):  # what must not be trained on is known
-                first = writer.count
-                kept = _decode_into(writer, listings[title], title, config, seen)
+                first, decode = writer.count, partial(_decode_into, writer, config, seen, title)
+                kept = decode(listings[title])
+                if title != "train" and listings[title].folder == listings["train"].folder:
+                    more, listings["train"] = _made_up(kept, listings["train"], decode)
+                    kept = np.concatenate([kept, *more])
+                _require_all(kept, listings[title], title)
                 spans[title] = first, kept
     except OSError as error:
         raise DataError(f"decoded images cannot be kept in {path}: {error}") from error
-    seen.report()
+    finally:
+        seen.report()
 
     def split(title: str) -> Split:
         first, targets = spans[title]
@@ -341,8 +366,23 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
     return split("train"), split("validation"), split("test")
 
 
+def _made_up(
+    kept: NDArray[np.int64], train: Listing, decode: Callable[[Listing], NDArray[np.int64]]
+) -> tuple[list[NDArray[np.int64]], Listing]:
+    """What `decode` keeps of a training image for each label that is missing, and the rest."""
+    more: list[NDArray[np.int64]] = []
+    taken: list[int] = []
+    for target in sorted(set(range(len(train.labels))) - set(kept.tolist())):
+        for index in np.flatnonzero(train.targets == target):
+            taken.append(int(index))
+            more.append(decode(train.take(np.array([index]))))
+            if len(more[-1]):
+                break
+    return more, train.take(np.setdiff1d(np.arange(len(train.targets)), taken))
+
+
 def _decode_into(
-    writer: PixelWriter, listing: Listing, title: str, config: TrainConfig, seen: _Seen
+    writer: PixelWriter, config: TrainConfig, seen: _Seen, title: str, listing: Listing
 ) -> NDArray[np.int64]:
     """Append a split's pictures to the file; the labels of those that it keeps."""
     kept: list[int] = []
@@ -362,9 +402,7 @@ def _decode_into(
         "left out",
         broken,
     )
-    targets = np.array(kept, np.int64)
-    _require_all(targets, listing, title)
-    return targets
+    return np.array(kept, np.int64)
 
 
 def _require_all(targets: NDArray[np.int64], listing: Listing, title: str) -> None:

@@ -97,6 +97,16 @@ def test_rare_labels_are_made_up_for() -> None:
     assert suggestions(found(cat=100, dog=300), {})["balance"] > 0
 
 
+@pytest.mark.parametrize("architecture", ["basic", "small", "fast"])
+def test_larger_images_come_in_smaller_batches(architecture: str) -> None:
+    sizes = [
+        suggestions(found(cat=40_000), {"architecture": architecture, "image_size": size})
+        for size in ((128, 128), (224, 224))
+    ]
+
+    assert sizes[1]["batch_size"] <= 64 < sizes[0]["batch_size"]
+
+
 @pytest.mark.parametrize(
     "given",
     [

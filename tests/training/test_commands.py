@@ -115,9 +115,14 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         (["--data", "{tmp}/photos/red"], 1, "no label folders"),
         (["--data", "{tmp}/photos", "--architecture", "basik"], 2, "not one of: basic"),
         (["--data", "{tmp}/photos", "--output", "{tmp}/photos"], 2, "needs a suffix"),
-        (["--data", "{tmp}/photos", "--output", "{tmp}/photos/red/0000.jpg/m.onnx"], 1, "m.onnx"),
+        (["--data", "{tmp}/photos", "--output", "{tmp}/broken/red/0000.jpg/m.onnx"], 1, "m.onnx"),
         (["--data", "{tmp}/photos", "--output", "{tmp}/m.onnx", "--resume"], 1, "no checkpoint"),
         (["--data", "{tmp}/broken", "--output", "{tmp}/m.onnx", "--strict"], 1, "0003.png"),
+        (["--epochs", "few"], 2, "--epochs: invalid int value: 'few'"),
+        (["--epoch-number", "3"], 2, "unrecognized arguments: --epoch-number 3"),
+        (["report", "m.onnx"], 2, "required: --data"),
+        (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, evaluate, card"),
+        (["explain", "{model}", "{tmp}/broken/green/0003.png"], 1, "0003.png cannot be read: "),
         (["card", "{tmp}/nowhere.onnx"], 1, "nowhere.onnx"),
         (["evaluate", "{tmp}/photos/red/0000.jpg", "--data", "{tmp}/photos"], 1, "0000.jpg"),
     ],
@@ -133,7 +138,8 @@ def test_bad_input_is_one_line_and_a_status(
     broken = fill_folder(tmp_path / "broken") / "green" / "0003.png"
     broken.write_bytes(broken.read_bytes()[:100])
 
-    found = main([word.replace("{tmp}", str(tmp_path)) for word in words])
+    model = str(ROOT / "models" / "default.onnx")
+    found = main([word.format(tmp=tmp_path, model=model) for word in words])
 
     message = capsys.readouterr().err.splitlines()[-1]
     assert found == status

@@ -1,5 +1,7 @@
 import dataclasses
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import keras
@@ -147,6 +149,39 @@ def test_labels_are_composed_characters(tmp_path: Path) -> None:
     assert "r\u00e4t" in datasets.list_images(folder).labels
 
 
+def test_a_label_of_two_folders_is_named(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=2)
+    (folder / "red").rename(folder / "ra\u0308t")
+    (folder / "blue").rename(folder / "r\u00e4t")
+
+    with pytest.raises(DataError, match="2 folders that are called 'r\u00e4t'"):
+        datasets.list_images(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_that_is_not_in_utf8_is_named(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=2)
+    (folder / "red").rename(folder / os.fsdecode(b"caf\xe9"))
+
+    with pytest.raises(DataError, match=r"'caf\\udce9' is not in UTF-8"):
+        datasets.list_images(folder)
+
+
+@pytest.mark.parametrize("name", ["large.jpg", "scan.tiff", "phone.avif", "map.ppm"])
+def test_what_the_project_can_read_is_trained_on(tmp_path: Path, name: str) -> None:
+    """Of a person's own files more than of what strangers send, and larger ones."""
+    side = (12_000, 9_000) if name == "large.jpg" else (30, 20)
+    Image.new("RGB", side, (40, 60, 200)).save(tmp_path / name)
+    folder = fill_folder(tmp_path / "photos", images=2)
+    (tmp_path / name).rename(folder / "blue" / name)
+
+    paths = [path for path in datasets.list_images(folder).paths if path.name == name]
+
+    (found,) = datasets.decoded(paths, (20, 16), "stretch", "x")
+    assert not isinstance(found, str), found
+    assert np.abs(found.astype(int) - (40, 60, 200)).max() < 4
+
+
 def test_hidden_files_and_other_suffixes_are_no_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +283,39 @@ def test_a_label_with_too_few_images_is_named(
         datasets.load(config)
 
 
+def test_what_is_held_back_and_unreadable_is_made_up_for(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By another image of its label, readable and in no split yet."""
+    train, validation, test = datasets.list_splits(config)
+    broken = [path for path in test.paths if path.parent.name == "green"]
+    broken += [path for path in train.paths if path.parent.name == "green"][:1]
+    for path in broken:
+        path.write_bytes(b"no image")
+    greens = [path for path in train.paths if path.parent.name == "green"]
+    copy(greens[1], validation.paths[1])  # which validation shares with the test split now
+
+    dataset = datasets.load(config)
+
+    said = capsys.readouterr().err
+    assert all(said.count(str(path)) == 1 for path in broken)
+    assert f"{validation.paths[1]} = {greens[1]}" in said
+    assert dataset.counts() == {"train": 27 - 3, "validation": 3, "test": 6 - 2 + 1}
+    pixels = [decode_image(path.read_bytes(), config.image_size).pixels for path in greens[1:3]]
+    np.testing.assert_array_equal(np.asarray(dataset.test.images)[-1], pixels[0])
+    np.testing.assert_array_equal(np.asarray(dataset.validation.images)[-1], pixels[1])
+
+
+def test_a_test_folder_is_left_as_it_is(config: TrainConfig, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        fill_folder(tmp_path / "both" / part, images=4)
+    for path in (tmp_path / "both" / "test" / "red").iterdir():
+        path.write_bytes(b"no image")
+
+    with pytest.raises(DataError, match=r"'red' in .* has no readable image in the test split"):
+        datasets.load(dataclasses.replace(config, data=tmp_path / "both"))
+
+
 def test_three_images_of_a_label_reach_all_splits(config: TrainConfig, tmp_path: Path) -> None:
     folder = fill_folder(tmp_path / "few", images=3)
 
@@ -323,19 +391,19 @@ def test_a_picture_of_two_splits_is_kept_by_test_alone(
     copy(test.paths[-1], validation.paths[-1])  # the only one of its label there
     copy(validation.paths[0], train.paths[-1])
 
-    with pytest.raises(DataError, match=r"'red' .* validation split"):
-        datasets.load(config)
-    copy(train.paths[20], validation.paths[-1])
-    train.paths[20].write_bytes(b"")
     dataset = datasets.load(config)
 
     said = capsys.readouterr().err
     assert f"{train.paths[0]} = {test.paths[0]}" in said
     assert f"{train.paths[-1]} = {validation.paths[0]}" in said
-    assert "the same picture in two splits: 2" in said
+    assert f"{validation.paths[-1]} = {test.paths[-1]}" in said
+    assert "the same picture in two splits: 3" in said
     assert "the same picture under two labels: 1" in said  # a blue one among the red
-    expected = np.delete(np.asarray(before.train.images), [0, 20, 26], axis=0)
+    # The first red image that was to be trained on is the red one of the validation split now.
+    expected = np.delete(np.asarray(before.train.images), [0, 18, 26], axis=0)
     np.testing.assert_array_equal(np.asarray(dataset.train.images), expected)
+    np.testing.assert_array_equal(dataset.validation.images[2:3], before.train.images[18:19])
+    assert dataset.validation.targets.tolist() == [0, 1, 2]
     assert len(dataset.test) == len(before.test)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.inference.errors import ImageError
 from training.errors import DataError, ExportError
+from training.parser import Parser
 
 if TYPE_CHECKING:
     from training.report.results import Log
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 def report(words: Sequence[str]) -> None:
     """Show in one HTML page what a model file does on a folder of images."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m training report",
         description="One self-contained HTML page: accuracy, calibration, confusions, the surest "
         "mistakes, important pixels, activations and filters. All of it comes from the model file "
@@ -51,7 +53,7 @@ def report(words: Sequence[str]) -> None:
 
 def explain(words: Sequence[str]) -> None:
     """Show in one HTML page what a model file sees in an image."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m training explain",
         description="One self-contained HTML page on one image: the answer, the pixels that it "
         "hangs on, and what each layer makes of it.",
@@ -66,7 +68,10 @@ def explain(words: Sequence[str]) -> None:
         raise DataError(f"image {options.image} cannot be read: {error.strerror}") from error
     from training.report import build  # --help needs none of it
 
-    build.explain(options.model, data, options.image.name, options.output)
+    try:
+        build.explain(options.model, data, options.image.name, options.output)
+    except ImageError as error:
+        raise DataError(f"image {options.image} cannot be read: {error}") from error
 
 
 def _add_model(parser: argparse.ArgumentParser, output: str) -> None:

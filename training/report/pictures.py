@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from service.inference.contract import ModelCard
-from service.inference.imaging import (
-    DECODE_ERRORS,
-    READABLE_FORMATS,
-    ImageLimits,
-    decode_image,
-)
+from service.inference.imaging import DECODE_ERRORS, decode_image
+from training.datasets import LIMITS
 
 TILE = 64  # pixels of a small map's longer side on a sheet
 COLUMNS = 8
@@ -49,9 +45,8 @@ def photograph(data: bytes, card: ModelCard) -> Photograph:
     Raises:
         service.inference.errors.ImageError: it cannot be decoded.
     """
-    limits = ImageLimits(formats=READABLE_FORMATS)
     size, resize = (card.input.height, card.input.width), card.input.resize
-    pixels = decode_image(data, size, resize, limits).pixels
+    pixels = decode_image(data, size, resize, LIMITS).pixels
     source = _upright_size(data)
     ratio = source if resize == "stretch" and max(source) <= FLATTEST * min(source) else size
     # As large as the file or the model has it, whichever is more, within SHOWN_SIDE.
@@ -60,7 +55,7 @@ def photograph(data: bytes, card: ModelCard) -> Photograph:
         max(1, round(ratio[0] * longest / max(ratio))),
         max(1, round(ratio[1] * longest / max(ratio))),
     )
-    return Photograph(pixels, decode_image(data, shown_size, resize, limits).pixels)
+    return Photograph(pixels, decode_image(data, shown_size, resize, LIMITS).pixels)
 
 
 def _upright_size(data: bytes) -> tuple[int, int]:
