@@ -79,15 +79,7 @@ def fit(
     if saved is not None:
         checkpoint.require_same(saved, identity, config.run_folder)
     run = start(config, dataset)
-    if saved is None:
-        if config.initial_weights:
-            start_from(run, checkpoint.initial(config.initial_weights, identity))
-        losses = np.zeros(len(dataset.train), np.float32)
-        saved = Checkpoint(identity, (), values_of(run.variables), losses=losses)
-        checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
-    else:
-        restore(run, saved)
-        say(f"resuming after epoch {saved.epochs} of {config.epochs}")
+    saved = _begun(run, identity) if saved is None else _resumed(run, saved)
     try:
         saved = _train(run, teachers, saved, _pace(run, saved, began))
     except KeyboardInterrupt:
@@ -98,6 +90,23 @@ def fit(
         ) from None
     take_result(run, saved)
     return run.model
+
+
+def _begun(run: Run, identity: dict[str, Any]) -> Checkpoint:
+    """A new run's first checkpoint."""
+    config = run.config
+    if config.initial_weights:
+        start_from(run, checkpoint.initial(config.initial_weights, identity))
+    losses = np.zeros(len(run.dataset.train), np.float32)
+    saved = Checkpoint(identity, (), values_of(run.variables), losses=losses)
+    checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
+    return saved
+
+
+def _resumed(run: Run, saved: Checkpoint) -> Checkpoint:
+    restore(run, saved)
+    say(f"resuming after epoch {saved.epochs} of {run.config.epochs}")
+    return saved
 
 
 def _pace(run: Run, saved: Checkpoint, began: float) -> Pace:
