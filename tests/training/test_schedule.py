@@ -28,12 +28,12 @@ def test_without_warm_up_the_rate_starts_at_its_peak() -> None:
 
 
 def test_images_grow_to_their_whole_size() -> None:
-    config = TrainConfig(architecture="small", start_scale=0.5, image_size=(64, 32))
+    config = TrainConfig(architecture="small", start_scale=0.5, image_size=(64, 48))
 
     sizes = [size_at(config, share / 100) for share in range(101)]
 
-    assert sizes[0] == (32, 16)
-    assert sizes[70:] == [(64, 32)] * 31
+    assert sizes[0] == (32, 24)
+    assert sizes[70:] == [(64, 48)] * 31
     assert sizes == sorted(sizes)
     assert all(height % 4 == width % 4 == 0 for height, width in sizes)
 
