@@ -32,6 +32,7 @@ def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -
     saved = checkpoint.find(config.run_folder, config.identity(), resume=resume, restart=restart)
     logged = (config.run_folder / name for name in (checkpoint.CHECKPOINT, checkpoint.LOG))
     remove_drafts(config.output, config.trial_file, *logged)
+    # Both are read again by `fit`: here, so that a mistake is told before any image is decoded.
     if config.initial_weights:
         checkpoint.initial(config.initial_weights, config.identity())
     teachers_of(config)
