@@ -89,6 +89,8 @@ def whitening_filters(
     mean: NDArray[np.float32],
     deviation: NDArray[np.float32],
     epsilon: float,
+    *,
+    symmetric: bool = False,
 ) -> NDArray[np.float32]:
     """Filters that make the patches of normalised images uncorrelated and of equal variance.
 
@@ -101,6 +103,8 @@ def whitening_filters(
         mean: [3], of the channels.
         deviation: [3], of the channels.
         epsilon: in units of a pixel's variance.
+        symmetric: as if each image were there mirrored, too; every filter's mirror image is a
+            filter, then.
 
     Returns:
         float32 [k, k, 3, 2 * WHITENED], or 6 k² filters where k is too small for so many.
@@ -113,9 +117,15 @@ def whitening_filters(
         patches = views[:, ::stride, ::stride].reshape(-1, 3 * side * side)  # channel, row, column
         moments += patches.T @ patches
         count += len(patches)
-    values, vectors = np.linalg.eigh(moments / count)
+    moments /= count
+    if symmetric:
+        mirror = np.arange(3 * side * side).reshape(3, side, side)[..., ::-1].reshape(-1)
+        moments = (moments + moments[mirror][:, mirror]) / 2
+        # Even and odd directions of one variance, as grey images have them, stay apart.
+        moments += 1e-6 * np.eye(len(mirror))[mirror]
+    values, vectors = np.linalg.eigh(moments)
     leading = np.argsort(values)[::-1][:WHITENED]
-    scaled = vectors[:, leading] / np.sqrt(values[leading] + epsilon)
+    scaled = vectors[:, leading] / np.sqrt(np.maximum(values[leading], 0) + epsilon)
     filters = scaled.reshape(3, side, side, -1).transpose(1, 2, 0, 3)
     return np.concatenate([filters, -filters], axis=-1).astype(np.float32)
 

@@ -166,6 +166,12 @@ class TrainConfig:
         low=0.0,
         high=0.95,
     )
+    symmetric: bool = option(
+        "network",
+        "filters in mirrored pairs, so that a picture and its mirror image get the same answer, at "
+        "the same cost; not for text or what else has a left and a right",
+        default=False,
+    )
     whitening: float = option(
         "network",
         "variance below which a direction of the whitening first layer counts as noise",
@@ -360,6 +366,9 @@ class TrainConfig:
             raise ConfigError(
                 f"--activation: {self.architecture} has {known} only, not {self.activation}"
             )
+        if self.symmetric and not architecture.whitens:
+            able = [name for name, item in ARCHITECTURES.items() if item.whitens]
+            raise ConfigError(f"--symmetric: {self.architecture} cannot be; {', '.join(able)} can")
         smallest = architecture.smallest_for(self.image_size, self.depth)
         if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
             deep = f" at --depth {self.depth}" if self.depth else ""

@@ -19,6 +19,7 @@ from training.config import TrainConfig
 from training.datasets import Dataset
 from training.optimizers import Group, groups
 from training.pixels import Images, spread
+from training.symmetry import pair
 
 INFERENCE_BATCH = 128
 SAMPLE = 2_000  # images that the first layer is made from
@@ -65,6 +66,8 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
     start_devices()
     shape = shape_for(config, dataset)
     model = ARCHITECTURES[config.architecture].build(shape, False)
+    if config.symmetric:
+        pair(model)
     averages = []
     if config.average:
         averages = [keras.Variable(weight.numpy(), trainable=False) for weight in model.weights]
@@ -79,7 +82,9 @@ def shape_for(config: TrainConfig, dataset: Dataset) -> Shape:
     if ARCHITECTURES[config.architecture].whitens:
         most = min(SAMPLE, SAMPLE * 64 * 64 // math.prod(config.image_size))
         sample = images[spread(len(images), most)]
-        whitening = whitening_filters(sample, mean, deviation, config.whitening)
+        whitening = whitening_filters(
+            sample, mean, deviation, config.whitening, symmetric=config.symmetric
+        )
     return Shape(
         config.image_size,
         len(dataset.labels),

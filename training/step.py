@@ -14,6 +14,7 @@ from training.augmentation import augment, resized
 from training.batches import Batch
 from training.config import TrainConfig
 from training.run import Run
+from training.symmetry import mirrors, symmetric
 from training.teaching import Teachers
 
 
@@ -72,6 +73,7 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
     """For a size, compiled: (images, labels, targets, weights, rates) → losses, right answers."""
     config, model, labels = run.config, run.model, len(run.dataset.labels)
     trained = [v for group in run.groups for v in group.variables]
+    mirrored = mirrors(model) if config.symmetric else []
     signature = [
         tf.TensorSpec((None, *config.image_size, 3), tf.float32),
         tf.TensorSpec((None,), tf.int64),
@@ -88,8 +90,13 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
             logits = model(images, training=True)
             losses = loss_of(config, wanted, logits)
             loss = tf.reduce_mean(losses * weights)
-        gradients = tape.gradient(loss, trained)
-        _move(run, dict(zip(map(id, trained), gradients, strict=True)), rates)
+        gradients = dict(zip(map(id, trained), tape.gradient(loss, trained), strict=True))
+        for variable, mirror in mirrored:
+            if variable.trainable:
+                gradients[id(variable)] = symmetric(gradients[id(variable)], mirror)
+            else:  # what the norm in front has seen of each of a pair
+                variable.assign(symmetric(variable, mirror))
+        _move(run, gradients, rates)
         right = tf.equal(tf.argmax(logits, axis=1), targets)
         return losses, tf.reduce_sum(tf.cast(right, tf.float32))
 

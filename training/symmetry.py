@@ -1,0 +1,79 @@
+"""Filters in mirrored pairs: an image and its mirror image get the same answer.
+
+A convolution that is equivariant to mirroring (Cohen and Welling, Group Equivariant Convolutional
+Networks, 2016): each filter's mirror image is a filter of the same layer. The network's structure
+and cost are those of any other. Its first weights are paired, and each step is made as symmetric as
+they are, so they stay so. Half of a step's gradient is what the mirrored images would have given:
+one pass over the images counts for both.
+
+Only an odd number of pixels before a pool of two is not symmetric, as the last one is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+Mirror = Callable[[tf.Tensor], tf.Tensor]
+
+
+def mirrors(model: keras.Model) -> list[tuple[keras.Variable, Mirror]]:
+    """Each variable that has to do with filters, and what makes it that of the mirrored network.
+
+    For networks of convolutions, norms and a last dense layer, the first convolution's filters
+    given, those of all others in pairs: 2k and 2k + 1.
+    """
+    found: list[tuple[keras.Variable, Mirror]] = []
+    before = np.arange(3)  # where each channel's mirror image is
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            after = np.arange(layer.filters) ^ 1
+            if not layer.kernel.trainable:
+                after = partners(layer.kernel.numpy())
+            found.append((layer.kernel, _mirrored(before, after)))
+            found += [(layer.bias, _exchanged(after))] if layer.use_bias else []
+            before = after
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found += [(variable, _exchanged(before)) for variable in layer.variables]
+        elif isinstance(layer, keras.layers.Dense):
+            found.append((layer.kernel, _exchanged(before)))
+    return found
+
+
+def partners(filters: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Of filters [k, k, C, F], where each one's mirror image is among them: [F]."""
+    flat, mirrored = filters.reshape(-1, filters.shape[-1]), filters[:, ::-1]
+    distances = np.square(flat[..., None] - mirrored.reshape(flat.shape)[:, None]).sum(axis=0)
+    return np.asarray(distances.argmin(axis=1))
+
+
+def pair(model: keras.Model) -> None:
+    """Make every second filter the mirror image of the one before it."""
+    for variable, mirror in mirrors(model):
+        value = variable.numpy()
+        if variable.trainable and value.ndim == 4:
+            second = np.arange(value.shape[-1]) % 2 == 1
+            variable.assign(np.where(second, mirror(value), value))
+        elif variable.trainable:  # zeros, or what belongs to each of a pair
+            variable.assign(symmetric(value, mirror))
+
+
+def symmetric(value: Any, mirror: Mirror) -> tf.Tensor:
+    """The mean of a value and the mirrored network's."""
+    value = tf.convert_to_tensor(value)
+    return (value + mirror(value)) / 2
+
+
+def _mirrored(before: NDArray[np.int64], after: NDArray[np.int64]) -> Mirror:
+    return lambda kernel: tf.gather(
+        tf.gather(tf.reverse(kernel, [1]), before, axis=2), after, axis=3
+    )
+
+
+def _exchanged(partner: NDArray[np.int64]) -> Mirror:
+    return lambda value: tf.gather(value, partner, axis=0)
