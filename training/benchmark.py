@@ -28,7 +28,10 @@ _MORE = {"epochs": 60}
 _HOUR = {
     "architecture": "deep",
     "width": 1.25,
+    "symmetric": True,
     "skip_easy": 0.5,
+    "shift": 3,
+    "cutout": 8,
     "validation_fraction": 0.04,
     "max_minutes": 60.0,
     **_MORE,

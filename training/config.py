@@ -383,13 +383,15 @@ class TrainConfig:
             raise ConfigError(f"--shift: {self.shift} pixels would move the whole image away")
         if self.cutout >= min(self.image_size):
             raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
-        if self.start_scale < 1 and not architecture.any_size:
+        if self.start_scale == 1:
+            return
+        if not architecture.any_size:
             able = [name for name, item in ARCHITECTURES.items() if item.any_size]
             raise ConfigError(
                 f"--start-scale: {self.architecture} takes one size only; {', '.join(able)} can"
             )
         smallest = architecture.smallest_for(self.image_size, self.depth)
-        if self.start_scale < 1 and min(size_at(self, 0.0)) < smallest:
+        if min(size_at(self, 0.0)) < smallest:
             raise ConfigError(
                 f"--start-scale: {self.start_scale} of {_text(self.image_size)} is too small for "
                 f"{self.architecture}, which needs {smallest} pixels"
