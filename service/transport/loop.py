@@ -459,12 +459,13 @@ class Loop:
             elif stage is Stage.HEAD:
                 self._refuse(connection, BodyTimeout("the request's head came too slowly"))
             elif stage is Stage.WORKING:
-                seconds = self._settings.request_timeout
-                connection.closing = self._exchange_of(connection).abandoned = True
+                seconds, exchange = self._settings.request_timeout, self._exchange_of(connection)
+                connection.closing = True
                 self._refuse(
                     connection,
                     DeadlineExceeded(f"the request was not answered within {seconds:g} s"),
                 )
+                exchange.abandoned = True
             else:
                 self._close(connection)
 

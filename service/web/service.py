@@ -164,7 +164,8 @@ class Service:
 
     def problem(self, problem: Problem, exchange: Exchange) -> Answer:
         """A problem as an answer."""
-        exchange.problem = problem.reason
+        if exchange.ended is None:  # else it is counted as what its client was told
+            exchange.problem = problem.reason
         return Answer(problem.status, problem_headers(problem.status), problem.to_json())
 
     def finish(self, exchange: Exchange, status: int) -> dict[str, str]:
