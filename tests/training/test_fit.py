@@ -197,7 +197,7 @@ def test_the_first_layer_is_made_from_images_of_all_labels(
 ) -> None:
     sampled: list[Any] = []
 
-    def whiten(images: Any, *_: Any) -> Any:
+    def whiten(images: Any, *_: Any, **__: Any) -> Any:
         sampled.extend(images)
 
     monkeypatch.setattr("training.run.whitening_filters", whiten)
