@@ -14,7 +14,7 @@ from training.augmentation import augment, resized
 from training.batches import Batch
 from training.config import TrainConfig
 from training.run import Run
-from training.symmetry import mirrors, symmetric
+from training.symmetry import keep_pairs, mirrors
 from training.teaching import Teachers
 
 
@@ -91,11 +91,7 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
             losses = loss_of(config, wanted, logits)
             loss = tf.reduce_mean(losses * weights)
         gradients = dict(zip(map(id, trained), tape.gradient(loss, trained), strict=True))
-        for variable, mirror in mirrored:
-            if variable.trainable:
-                gradients[id(variable)] = symmetric(gradients[id(variable)], mirror)
-            else:  # what the norm in front has seen of each of a pair
-                variable.assign(symmetric(variable, mirror))
+        keep_pairs(mirrored, gradients)
         _move(run, gradients, rates)
         right = tf.equal(tf.argmax(logits, axis=1), targets)
         return losses, tf.reduce_sum(tf.cast(right, tf.float32))

@@ -11,7 +11,7 @@ Only an odd number of pixels before a pool of two is not symmetric, as the last 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -61,6 +61,20 @@ def pair(model: keras.Model) -> None:
             variable.assign(np.where(second, mirror(value), value))
         elif variable.trainable:  # zeros, or what belongs to each of a pair
             variable.assign(symmetric(value, mirror))
+
+
+def keep_pairs(
+    mirrored: Sequence[tuple[keras.Variable, Mirror]], gradients: dict[int, tf.Tensor]
+) -> None:
+    """Make a step symmetric: the gradients, by their variables' ids, and what norms have seen.
+
+    The first layer's filters are frozen, and left alone.
+    """
+    for variable, mirror in mirrored:
+        if id(variable) in gradients:
+            gradients[id(variable)] = symmetric(gradients[id(variable)], mirror)
+        elif len(variable.shape) == 1:
+            variable.assign(symmetric(variable, mirror))
 
 
 def symmetric(value: Any, mirror: Mirror) -> tf.Tensor:

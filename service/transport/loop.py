@@ -465,7 +465,7 @@ class Loop:
                     connection,
                     DeadlineExceeded(f"the request was not answered within {seconds:g} s"),
                 )
-                exchange.abandoned = True
+                exchange.abandoned = True  # last: a thread that sees it counts the client as gone
             else:
                 self._close(connection)
 
