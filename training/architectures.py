@@ -408,7 +408,6 @@ _STAGED = (
     ("small", "whitening and three stages of two convolutions", (32, 96, 128), 2),
     ("fast", "the same, wider: after the CIFAR-10 speed record", (64, 256, 256), 2),
     ("deep", "three convolutions in a stage, with residuals", (64, 192, 256), 3),
-    ("wide", "deep and twice as wide: for a GPU or patience, and as a teacher", (128, 384, 512), 3),
 )
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -29,7 +29,10 @@ _HOUR = {
     "architecture": "deep",
     "width": 1.25,
     "symmetric": True,
-    "skip_easy": 0.5,
+    "learning_rate": 0.2,
+    "bias_rate": 0.05,
+    "precision": "bfloat16",
+    "skip_easy": 0.75,
     "shift": 3,
     "cutout": 8,
     "validation_fraction": 0.04,
@@ -42,16 +45,15 @@ _FEW = {"dataset": "folder", "image_size": (64, 64), "max_minutes": 9.0}
 FEW_A_LABEL = 200
 
 ROWS: dict[str, dict[str, Any]] = {
-    "basic": {"architecture": "basic", "epochs": 40},
-    "small-10": {"architecture": "small", "max_minutes": 10.0, **_MORE},
-    "fast-60": {"architecture": "fast", "max_minutes": 60.0, **_MORE},
+    **{
+        f"{name}-10": {"architecture": name, "max_minutes": 10.0, **_MORE}
+        for name in ("basic", "small", "fast")
+    },
     "deep-60": _HOUR,
     "deep-60-int8": {**_HOUR, "quantize": True},
     "few-9": _FEW,
     "few-9-basic": {"architecture": "basic", **_FEW},
-    "wide-240": {"architecture": "wide", "max_minutes": 240.0, **_MORE},
 }
-USUAL = [name for name in ROWS if name != "wide-240"]
 HEADINGS = (
     "recipe",
     "parameters",

@@ -27,6 +27,7 @@ PIXELS = "pixels.bin"
 OPTIMIZERS = ("adamw", "sgd", "lion", "muon")
 SCHEDULES = ("cosine", "triangular", "constant")
 LOSSES = ("cross-entropy", "squared-error")
+PRECISIONS = ("float32", "bfloat16")
 LARGEST_SIDE = 512
 # What goes with an optimiser that is not the one of the architecture's recipe.
 WITH_OPTIMIZER: dict[str, dict[str, Any]] = {
@@ -285,6 +286,14 @@ class TrainConfig:
         default=1.0,
         low=0.25,
         high=1.0,
+    )
+    precision: str = option(
+        "training",
+        "of what a step's convolutions multiply, but for the first's: float32, or bfloat16, which "
+        "is faster where the processor can do it (avx512_bf16 or amx_bf16 among its flags) and "
+        "much slower elsewhere; weights, norms and the model file are float32",
+        default="float32",
+        choices=PRECISIONS,
     )
     seed: int = option("training", "makes the run repeatable", default=0, low=0, high=2**31 - 1)
     flip: bool = option("augmentation", "mirror half of the images left to right", default=True)

@@ -29,5 +29,4 @@ RECIPES: dict[str, dict[str, Any]] = {
     "small": {**_STAGED, "epochs": 10},
     "fast": {**_STAGED, "epochs": 18},
     "deep": {**_STAGED, "epochs": 18},
-    "wide": {**_STAGED, "epochs": 40, "cutout": 12},
 }

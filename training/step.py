@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -86,7 +88,7 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
         images, targets, wanted, weights, rates = batch
         if size != config.image_size:
             images = resized(images, size)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, multiplying_in(config.precision, model):
             logits = model(images, training=True)
             losses = loss_of(config, wanted, logits)
             loss = tf.reduce_mean(losses * weights)
@@ -101,6 +103,24 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
         return tf.function(lambda *batch: learn(size, batch), input_signature=signature)
 
     return compiled
+
+
+@contextmanager
+def multiplying_in(precision: str, model: keras.Model) -> Iterator[None]:
+    """Have the network's convolutions multiply numbers of this precision, and add up float32.
+
+    All but the first, as bfloat16 cannot tell the 256 values of a pixel apart. Weights and what
+    stands between the convolutions stay as they are (Micikevicius et al., Mixed Precision Training,
+    2017; bfloat16 has float32's range, so no loss has to be scaled).
+    """
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][1:]
+    before = [layer.dtype_policy for layer in convolutions]
+    if precision != "float32":
+        for layer in convolutions:
+            layer.dtype_policy = f"mixed_{precision}"
+    yield
+    for layer, policy in zip(convolutions, before, strict=True):
+        layer.dtype_policy = policy
 
 
 def _move(run: Run, gradients: dict[int, tf.Tensor], rates: tf.Tensor) -> None:

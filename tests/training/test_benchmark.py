@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.training.conftest import TrainedModel
 from training import checkpoint
-from training.benchmark import ROWS, USUAL, Result, benchmark, cost, measured, row_config, table
+from training.benchmark import ROWS, Result, benchmark, cost, measured, row_config, table
 from training.checkpoint import Checkpoint, EpochLog
 from training.commands import main
 from training.config import TrainConfig, from_options
@@ -19,7 +19,7 @@ LOG = [EpochLog(i, 0.1, 1.0, 0.5, 1.0, 0.5, 30.0) for i in (1, 2)]
 
 
 def options(folder: Path, **changes: object) -> argparse.Namespace:
-    asked = {"rows": USUAL, "seeds": [0, 1], "max_minutes": None, "epochs": None}
+    asked = {"rows": [*ROWS], "seeds": [0, 1], "max_minutes": None, "epochs": None}
     return argparse.Namespace(data=Path("data"), folder=folder, **{**asked, **changes})
 
 
@@ -78,25 +78,25 @@ def test_rows_of_few_images_need_files(tmp_path: Path) -> None:
 
 
 def test_rows_can_be_cut_short_and_lie_apart(tmp_path: Path) -> None:
-    config = row_config("fast-60", 0, options(tmp_path, max_minutes=2.0, epochs=1))
+    config = row_config("fast-10", 0, options(tmp_path, max_minutes=2.0, epochs=1))
 
     assert (config.max_minutes, config.epochs) == (2.0, 1)
     assert config.run_folder.parent == config.output.parent == tmp_path / "try"
-    assert row_config("fast-60", 0, options(tmp_path)).output.parent == tmp_path
+    assert row_config("fast-10", 0, options(tmp_path)).output.parent == tmp_path
 
 
 def test_a_run_of_another_recipe_is_no_row(
     trained_model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = options(tmp_path, rows=["basic"], seeds=[0])
-    config = row_config("basic", 0, asked)
+    asked = options(tmp_path, rows=["basic-10"], seeds=[0])
+    config = row_config("basic-10", 0, asked)
     shutil.copy(trained_model.path, config.output)
     checkpoint.save(Checkpoint(config.identity(), tuple(LOG), (), finished=True), config.run_folder)
-    assert "| basic | 477,994 |" in benchmark(asked)
+    assert "| basic-10 | 477,994 |" in benchmark(asked)
 
-    monkeypatch.setitem(ROWS["basic"], "epochs", 41)
+    monkeypatch.setitem(ROWS["basic-10"], "epochs", 41)
 
-    with pytest.raises(RunError, match=r"basic-0 was started with other epochs"):
+    with pytest.raises(RunError, match=r"basic-10-0 was started with other epochs"):
         benchmark(asked)
 
 
@@ -138,7 +138,7 @@ def test_the_row_is_that_of_the_file(trained_model: TrainedModel) -> None:
 
 
 def test_an_unknown_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--rows: 'big' is not one of: basic, small-10"):
+    with pytest.raises(ConfigError, match="--rows: 'big' is not one of: basic-10, small-10"):
         benchmark(options(tmp_path, rows=["big"]))
 
 

@@ -114,7 +114,7 @@ def test_larger_images_come_in_smaller_batches(architecture: str) -> None:
         {"image_size": (224, 224)},
         {"image_size": (40, 32), "epochs": 3},
         {"architecture": "basic"},
-        {"architecture": "wide", "batch_size": 64, "zoom": 0.0},
+        {"architecture": "deep", "batch_size": 64, "zoom": 0.0},
     ],
 )
 @pytest.mark.parametrize("images", [3, 40_000])

@@ -96,7 +96,7 @@ def test_identity_leaves_out_what_the_weights_do_not_depend_on() -> None:
         ({"architecture": "small", "image_size": (32, 128)}, "each side must be 36 to 512"),
         ({"depth": 5}, "basic at --depth 5: each side must be 34 to 512"),
         ({"activation": "silu"}, "--activation: basic has relu only"),
-        ({"symmetric": True}, "--symmetric: basic cannot be; small, fast, deep, wide can"),
+        ({"symmetric": True}, "--symmetric: basic cannot be; small, fast, deep can"),
         ({"shift": 32}, "--shift: 32 pixels"),
         ({"cutout": 32}, "--cutout: 32 pixels"),
         ({"start_scale": 0.5}, "--start-scale: basic takes one size only; small, fast"),
@@ -134,8 +134,8 @@ def test_help_tells_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     parser.print_help()
 
     text = " ".join(capsys.readouterr().out.split())
-    assert "(default: 128; small, fast, deep, wide: 512; with --data alone" in text
-    assert "(default: no; small, fast, deep, wide: yes)" in text
+    assert "(default: 128; small, fast, deep: 512; with --data alone" in text
+    assert "(default: no; small, fast, deep: yes)" in text
 
 
 def test_help_tells_what_the_images_and_the_optimizer_decide() -> None:

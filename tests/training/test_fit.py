@@ -97,6 +97,19 @@ def test_a_stopped_run_continues_to_the_same_weights(
     assert_same_logs(saved_in(in_folder(config, tmp_path / "whole")), saved_in(stopped))
 
 
+def test_bfloat16_takes_nearly_the_same_steps(
+    config: TrainConfig, dataset: Dataset, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(config, epochs=1)
+    coarse = in_folder(dataclasses.replace(config, precision="bfloat16"), tmp_path / "coarse")
+    usual = in_folder(config, tmp_path / "usual")
+
+    assert_same_weights(fit.fit(coarse, dataset), fit.fit(usual, dataset), same=False)
+
+    losses = [saved_in(of).log[0].loss for of in (coarse, usual)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def assert_same_logs(first: Checkpoint, second: Checkpoint) -> None:
     first_log, second_log = (
         [dataclasses.replace(row, seconds=0, waiting=0) for row in saved.log]

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from training import datasets
 from training.config import TrainConfig
-from training.step import loss_of
+from training.run import predict_logits, start
+from training.step import loss_of, multiplying_in
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
 TARGETS = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -32,3 +34,21 @@ def test_smoothing_spreads_some_of_the_target() -> None:
     smooth = np.array([0.8, 0.1, 0.1])
 
     assert losses(label_smoothing=0.3)[0] == pytest.approx(-(smooth * LOGITS[0]).sum(), rel=1e-5)
+
+
+def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, architecture="small", width=0.1, shift=0)
+    dataset = datasets.load(config)
+    model, images = start(config, dataset).model, dataset.train.images
+    before = predict_logits(model, images)
+
+    with multiplying_in("bfloat16", model):
+        within = predict_logits(model, images)
+        computed = {layer.name: layer.compute_dtype for layer in model.layers}
+        kept = {weight.dtype for weight in model.weights}
+
+    coarse = {name for name, dtype in computed.items() if dtype == "bfloat16"}
+    assert coarse == {name for name in computed if name.startswith("conv")}
+    assert kept == {"float32"}
+    assert 0 < np.abs(within - before).max() < 0.05 * np.abs(before).max()
+    assert np.array_equal(predict_logits(model, images), before)
