@@ -289,8 +289,8 @@ class TrainConfig:
     )
     precision: str = option(
         "training",
-        "of what a step's convolutions multiply, but for the first's: float32, or bfloat16, which "
-        "is faster where the processor can do it (avx512_bf16 or amx_bf16 among its flags) and "
+        "of what a step's convolutions, but for the first, take and give: float32, or bfloat16, "
+        "which is faster where the processor can do it (avx512_bf16 or amx_bf16 among its flags), "
         "much slower elsewhere; weights, norms and the model file are float32",
         default="float32",
         choices=PRECISIONS,

@@ -107,11 +107,15 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
 
 @contextmanager
 def multiplying_in(precision: str, model: keras.Model) -> Iterator[None]:
-    """Have the network's convolutions multiply numbers of this precision, and add up float32.
+    """Have the network's convolutions take and give numbers of this precision, while it is lent.
 
     All but the first, as bfloat16 cannot tell the 256 values of a pixel apart. Weights and what
-    stands between the convolutions stay as they are (Micikevicius et al., Mixed Precision Training,
+    stands between the convolutions stay float32 (Micikevicius et al., Mixed Precision Training,
     2017; bfloat16 has float32's range, so no loss has to be scaled).
+
+    Args:
+        precision: one of `config.PRECISIONS`; float32 changes nothing.
+        model: built in float32, which it is again afterwards.
     """
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][1:]
     before = [layer.dtype_policy for layer in convolutions]
