@@ -28,6 +28,7 @@ NORM_MOMENTUM, NORM_EPSILON = 0.6, 1e-5
 # Logits of a network that ends in a maximum over unit-variance features are about this much too
 # large to start from.
 LOGIT_SCALE = 1 / 9
+MEAN = "mean"  # the layer that makes one answer of the branches'
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Shape:
     width: float = 1.0  # every layer's filters, as a multiple
     depth: int = 0  # convolutions in a stage; 0 is the architecture's own number
     activation: str = "relu"
+    branches: int = 1
     # [k, k, 3, 2 * WHITENED or fewer], from `whitening_filters`; random where there is none
     whitening: NDArray[np.float32] | None = None
 
@@ -188,28 +190,70 @@ def staged(name: str, widths: tuple[int, ...], depth: int) -> Callable[[Shape, b
 
     After K. Jordan, 94% on CIFAR-10 in 3.29 Seconds (2024). A stage of three convolutions or more
     adds its input to its output (He et al., 2015). Images of 160 pixels and above get a stage more.
+    Branches share the whitening and nothing else, and answer with the mean of their logits; in
+    training each has a loss of its own, see `branches_of` (Lee et al., Why M Heads are Better than
+    One, 2015).
     """
 
     def build(shape: Shape, as_served: bool = False) -> keras.Model:
         import keras  # names are wanted without TensorFlow
 
         pixels, x = _normalised_input(shape, any_size=not as_served, as_served=as_served)
-        x = _whitened(x, shape)
-        for stage, filters in enumerate(_stages(widths, shape), start=1):
-            x = _stage(x, _Stage(stage, filters, shape.depth or depth, shape, as_served))
-        x = keras.layers.GlobalMaxPooling2D(name="maximum")(x)
-        if shape.dropout:
-            x = keras.layers.Dropout(shape.dropout, name="dropout")(x)
-        logits = keras.layers.Dense(shape.labels, use_bias=False, name="logits")(x)
-        if not as_served:
-            logits = keras.layers.Rescaling(LOGIT_SCALE, name="scale")(logits)
+        whitened = _whitened(x, shape)
+        ends = []
+        for branch in _branch_names(shape):
+            x = whitened
+            for number, filters in enumerate(_stages(widths, shape), start=1):
+                stage = _Stage(branch, number, filters, shape.depth or depth, shape, as_served)
+                x = _stage(x, stage)
+            ends.append(keras.layers.GlobalMaxPooling2D(name=f"maximum{branch}")(x))
+        logits = _together(ends, shape) if as_served else _apart(ends, shape)
         return keras.Model(pixels, logits, name=name)
 
     return build
 
 
+def _branch_names(shape: Shape) -> list[str]:
+    """What the names of each branch's layers end in."""
+    return ["", *(f"_branch{number}" for number in range(2, shape.branches + 1))]
+
+
+def _apart(ends: list[keras.KerasTensor], shape: Shape) -> keras.KerasTensor:
+    """The mean of what each branch answers."""
+    import keras  # names are wanted without TensorFlow
+
+    answers = []
+    for end, branch in zip(ends, _branch_names(shape), strict=True):
+        x = end
+        if shape.dropout:
+            x = keras.layers.Dropout(shape.dropout, name=f"dropout{branch}")(x)
+        x = keras.layers.Dense(shape.labels, use_bias=False, name=f"logits{branch}")(x)
+        answers.append(keras.layers.Rescaling(LOGIT_SCALE, name=f"scale{branch}")(x))
+    return keras.layers.Average(name=MEAN)(answers) if shape.branches > 1 else answers[0]
+
+
+def _together(ends: list[keras.KerasTensor], shape: Shape) -> keras.KerasTensor:
+    """The same as one product, of all branches' ends."""
+    import keras  # names are wanted without TensorFlow
+
+    x = keras.layers.Concatenate(name="ends")(ends) if shape.branches > 1 else ends[0]
+    return keras.layers.Dense(shape.labels, use_bias=False, name="logits")(x)
+
+
+def branches_of(model: keras.Model) -> Callable[..., list[keras.KerasTensor]]:
+    """The same network, with the logits of each branch: of images, a list of one or more."""
+    import keras  # names are wanted without TensorFlow
+
+    last = model.layers[-1]
+    answers = _listed(last.input) if last.name == MEAN else [model.output]
+    apart = keras.Model(model.input, answers)
+    # Of a single answer Keras makes no list.
+    return lambda images, training: _listed(apart(images, training=training))
+
+
 @dataclass(frozen=True)
 class _Stage:
+    branch: str
     number: int
     filters: int
     depth: int
@@ -263,7 +307,9 @@ def _stage(x: keras.KerasTensor, stage: _Stage) -> keras.KerasTensor:
     for place in range(2, stage.depth + 1):
         last = place == stage.depth
         x = _unit(x, stage, place, add=before if last and stage.depth > 2 else None)
-    return x if stage.depth > 1 else keras.layers.Identity(name=f"stage{stage.number}")(x)
+    if stage.depth > 1:
+        return x
+    return keras.layers.Identity(name=f"stage{stage.number}{stage.branch}")(x)
 
 
 def _unit(
@@ -281,7 +327,8 @@ def _unit(
     """
     import keras  # names are wanted without TensorFlow
 
-    layers, name, act = keras.layers, f"{stage.number}_{place}", stage.shape.activation
+    layers, act = keras.layers, stage.shape.activation
+    name = f"{stage.number}_{place}{stage.branch}"
     conv = layers.Conv2D(
         stage.filters,
         3,
@@ -344,7 +391,9 @@ def served(model: keras.Model, architecture: Architecture, shape: Shape) -> kera
             factor = 1 / np.sqrt(variance + NORM_EPSILON)
             weights = [weights[0] * factor, offset - mean * factor]
         elif layer.name == "logits" and "scale" in trained:
-            weights = [weights[0] * LOGIT_SCALE]
+            heads = [trained[f"logits{branch}"] for branch in _branch_names(shape)]
+            kernels = [head.get_weights()[0] for head in heads]
+            weights = [np.concatenate(kernels) * LOGIT_SCALE / shape.branches]
         if layer.name == first:
             kernel, bias = weights
             rest = (np.round(mean) - mean)[:, None]
@@ -369,7 +418,7 @@ def flops(model: keras.Model, size: tuple[int, int]) -> int:
     total = 0
     extent = {"pixels": size}
     for layer in model.operations:
-        before = [extent[origin] for origin in _inputs(layer)] or [size]
+        before = [extent[origin] for origin in origins(layer)] or [size]
         height, width = before[0]
         if isinstance(layer, keras.layers.Conv2D):
             height, width = (_after(n, layer) for n in (height, width))
@@ -382,7 +431,8 @@ def flops(model: keras.Model, size: tuple[int, int]) -> int:
     return total
 
 
-def _inputs(layer: keras.Layer) -> list[str]:
+def origins(layer: keras.Layer) -> list[str]:
+    """Names of the layers that a layer takes its input from."""
     history = [tensor._keras_history for tensor in _listed(layer.input)]  # noqa: SLF001
     return [item.operation.name for item in history if item.operation.name != layer.name]
 

@@ -24,7 +24,16 @@ from training.files import write_whole
 CHECKPOINT = "checkpoint.npz"
 LOG = "log.csv"
 # What of an identity a network's weights have to have in common with where they come from.
-NETWORK = ("images", "architecture", "width", "depth", "symmetric", "activation", "dropout")
+NETWORK = (
+    "images",
+    "architecture",
+    "width",
+    "depth",
+    "branches",
+    "symmetric",
+    "activation",
+    "dropout",
+)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,14 @@ class TrainConfig:
         low=0,
         high=8,
     )
+    branches: int = option(
+        "network",
+        "networks side by side behind a common first layer, each with a loss of its own, that "
+        "answer together: so many times the work; not for basic",
+        default=1,
+        low=1,
+        high=8,
+    )
     activation: str = option(
         "network",
         "relu (lean), or silu; basic has relu only",
@@ -378,6 +386,11 @@ class TrainConfig:
         if self.symmetric and not architecture.whitens:
             able = [name for name, item in ARCHITECTURES.items() if item.whitens]
             raise ConfigError(f"--symmetric: {self.architecture} cannot be; {', '.join(able)} can")
+        if self.branches > 1 and not architecture.whitens:
+            able = [name for name, item in ARCHITECTURES.items() if item.whitens]
+            raise ConfigError(
+                f"--branches: {self.architecture} has one; {', '.join(able)} can have more"
+            )
         smallest = architecture.smallest_for(self.image_size, self.depth)
         if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
             deep = f" at --depth {self.depth}" if self.depth else ""

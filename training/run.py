@@ -94,6 +94,7 @@ def shape_for(config: TrainConfig, dataset: Dataset) -> Shape:
         config.width,
         config.depth,
         config.activation,
+        config.branches,
         whitening,
     )
 
@@ -110,6 +111,7 @@ def served_network(model: keras.Model, config: TrainConfig) -> keras.Model:
         config.width,
         config.depth,
         config.activation,
+        config.branches,
     )
     return served(model, ARCHITECTURES[config.architecture], shape)
 

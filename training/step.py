@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.architectures import branches_of
 from training.augmentation import augment, resized
 from training.batches import Batch
 from training.config import TrainConfig
@@ -74,6 +75,7 @@ def _change(run: Run) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
     """For a size, compiled: (images, labels, targets, weights, rates) → losses, right answers."""
     config, model, labels = run.config, run.model, len(run.dataset.labels)
+    branches = branches_of(model)
     trained = [v for group in run.groups for v in group.variables]
     mirrored = mirrors(model) if config.symmetric else []
     signature = [
@@ -89,13 +91,14 @@ def _learn(run: Run) -> Callable[[tuple[int, int]], Callable[..., tuple[tf.Tenso
         if size != config.image_size:
             images = resized(images, size)
         with tf.GradientTape() as tape, multiplying_in(config.precision, model):
-            logits = model(images, training=True)
-            losses = loss_of(config, wanted, logits)
-            loss = tf.reduce_mean(losses * weights)
+            answers = branches(images, training=True)
+            each = [loss_of(config, wanted, logits) for logits in answers]
+            loss = tf.reduce_mean(tf.add_n(each) * weights)  # a branch learns as it would alone
         gradients = dict(zip(map(id, trained), tape.gradient(loss, trained), strict=True))
         keep_pairs(mirrored, gradients)
         _move(run, gradients, rates)
-        right = tf.equal(tf.argmax(logits, axis=1), targets)
+        losses = tf.add_n(each) / len(each)
+        right = tf.equal(tf.argmax(tf.add_n(answers), axis=1), targets)
         return losses, tf.reduce_sum(tf.cast(right, tf.float32))
 
     @cache

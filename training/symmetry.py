@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.architectures import origins
+
 Mirror = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -29,15 +31,17 @@ def mirrors(model: keras.Model) -> list[tuple[keras.Variable, Mirror]]:
     given, those of all others in pairs: 2k and 2k + 1.
     """
     found: list[tuple[keras.Variable, Mirror]] = []
-    before = np.arange(3)  # where each channel's mirror image is
+    pairs: dict[str, NDArray[np.int64]] = {}  # where each channel's mirror image is
     for layer in model.layers:
+        before = next((pairs[origin] for origin in origins(layer)), np.arange(3))
+        pairs[layer.name] = before
         if isinstance(layer, keras.layers.Conv2D):
             after = np.arange(layer.filters) ^ 1
             if not layer.kernel.trainable:
                 after = partners(layer.kernel.numpy())
             found.append((layer.kernel, _mirrored(before, after)))
             found += [(layer.bias, _exchanged(after))] if layer.use_bias else []
-            before = after
+            pairs[layer.name] = after
         elif isinstance(layer, keras.layers.BatchNormalization):
             found += [(variable, _exchanged(before)) for variable in layer.variables]
         elif isinstance(layer, keras.layers.Dense):

@@ -8,6 +8,7 @@ import pytest
 from training.architectures import (
     ARCHITECTURES,
     Shape,
+    branches_of,
     flops,
     parameters,
     patch,
@@ -97,9 +98,11 @@ def with_figures(model: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_the_served_network_is_the_trained_one_without_norms(activation: str, depth: int) -> None:
-    asked = shape(width=0.25, depth=depth, activation=activation)
+@pytest.mark.parametrize(("depth", "branches"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 3)])
+def test_the_served_network_is_the_trained_one_without_norms(
+    activation: str, depth: int, branches: int
+) -> None:
+    asked = shape(width=0.25, depth=depth, branches=branches, activation=activation)
     model = with_figures(ARCHITECTURES["small"].build(asked, False))
     images = np.random.default_rng(1).uniform(0, 255, (8, 32, 32, 3)).astype(np.float32)
 
@@ -110,6 +113,22 @@ def test_the_served_network_is_the_trained_one_without_norms(activation: str, de
     kinds = {type(layer).__name__ for layer in lean.layers}
     assert "BatchNormalization" not in kinds
     assert lean.input_shape == (None, 32, 32, 3)
+
+
+def test_branches_answer_with_their_mean() -> None:
+    asked = shape(width=0.1, branches=3)
+    model = ARCHITECTURES["small"].build(asked, False)
+    images = np.random.default_rng(1).uniform(0, 255, (8, 32, 32, 3)).astype(np.float32)
+
+    answers = np.array(branches_of(model)(images, False))
+
+    assert answers.shape == (3, 8, 10)
+    assert np.abs(answers[1:] - answers[0]).max() > 0.1
+    np.testing.assert_allclose(model(images, training=False), answers.mean(axis=0), atol=1e-5)
+    assert [layer.name for layer in model.layers].count("whiten") == 1
+    one = ARCHITECTURES["small"].build(shape(width=0.1), False)
+    shared = one.get_layer("whiten").count_params()
+    assert model.count_params() - shared == 3 * (one.count_params() - shared)
 
 
 def test_a_trained_network_takes_smaller_images_too() -> None:

@@ -97,6 +97,7 @@ def test_identity_leaves_out_what_the_weights_do_not_depend_on() -> None:
         ({"depth": 5}, "basic at --depth 5: each side must be 34 to 512"),
         ({"activation": "silu"}, "--activation: basic has relu only"),
         ({"symmetric": True}, "--symmetric: basic cannot be; small, fast, deep can"),
+        ({"branches": 2}, "--branches: basic has one; small, fast, deep can have more"),
         ({"shift": 32}, "--shift: 32 pixels"),
         ({"cutout": 32}, "--cutout: 32 pixels"),
         ({"start_scale": 0.5}, "--start-scale: basic takes one size only; small, fast"),

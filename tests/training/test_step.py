@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 from training import datasets
+from training.batches import Batch
 from training.config import TrainConfig
 from training.run import predict_logits, start
-from training.step import loss_of, multiplying_in
+from training.step import loss_of, multiplying_in, training_step
+from training.teaching import teachers_of
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
 TARGETS = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -52,3 +54,33 @@ def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig)
     assert kept == {"float32"}
     assert 0 < np.abs(within - before).max() < 0.05 * np.abs(before).max()
     assert np.array_equal(predict_logits(model, images), before)
+
+
+def test_a_branch_learns_as_it_would_alone(config: TrainConfig) -> None:
+    alone = dataclasses.replace(
+        config, architecture="small", width=0.1, dropout=0.0, shift=0, optimizer="sgd"
+    )
+    beside = dataclasses.replace(alone, branches=2)
+    dataset = datasets.load(config)
+    targets = dataset.train.targets
+    batch = Batch(
+        dataset.train.images[:],
+        targets,
+        np.zeros(len(targets), bool),
+        np.ones(len(targets), np.float32),
+    )
+    runs = start(alone, dataset), start(beside, dataset)
+    names = [weight.path for weight in runs[0].weights]
+    twins = [weight for weight in runs[1].weights if weight.path in names]
+    assert [weight.path for weight in twins] == names
+    for source, target in zip(runs[0].weights, twins, strict=True):
+        target.assign(source)
+
+    for run in runs:
+        step = training_step(run, teachers_of(run.config))
+        rates = np.full(len(run.groups), 0.1, np.float32)
+        step(batch, np.zeros(2, np.int32), rates, config.image_size)
+
+    for one, twin in zip(runs[0].weights, twins, strict=True):
+        if not one.path.startswith("whiten"):  # which both branches teach
+            np.testing.assert_allclose(twin, one, rtol=1e-4, atol=1e-5, err_msg=one.path)

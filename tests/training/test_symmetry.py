@@ -106,9 +106,11 @@ def test_whitening_filters_come_with_their_mirror_images(grey: bool) -> None:
     assert grey or np.abs(plain[:, ::-1][..., partners(plain)] - plain).max() > 0.01
 
 
+@pytest.mark.parametrize("branches", [1, 2])
 def test_mirrored_is_what_the_network_makes_of_a_mirrored_image(
-    config: TrainConfig, dataset: Dataset
+    config: TrainConfig, dataset: Dataset, branches: int
 ) -> None:
+    config = dataclasses.replace(config, branches=branches)
     model = start(dataclasses.replace(config, symmetric=False), dataset).model
     symmetric = start(config, dataset).model
     for source, target in zip(model.weights, symmetric.weights, strict=True):
