@@ -27,7 +27,7 @@ _MORE = {"epochs": 60}
 
 _HOUR = {
     "architecture": "deep",
-    "width": 1.25,
+    "branches": 3,
     "symmetric": True,
     "learning_rate": 0.2,
     "bias_rate": 0.05,
@@ -177,7 +177,16 @@ def cost(config: TrainConfig) -> tuple[int, int]:
 
     ones = np.ones(3, np.float32)
     size = config.image_size
-    shape = Shape(size, 10, config.dropout, ones, ones, config.width, config.depth)
+    shape = Shape(
+        size,
+        10,
+        config.dropout,
+        ones,
+        ones,
+        config.width,
+        config.depth,
+        branches=config.branches,
+    )
     model = ARCHITECTURES[config.architecture].build(shape, True)
     return parameters(model), flops(model, size)
 

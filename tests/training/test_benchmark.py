@@ -46,6 +46,14 @@ def test_rows_can_be_trained(name: str, tmp_path: Path) -> None:
     assert flops > 2 * parameters
 
 
+def test_the_cost_is_that_of_all_branches(tmp_path: Path) -> None:
+    config = row_config("small-10", 0, options(tmp_path))
+
+    one, three = (cost(dataclasses.replace(config, branches=n)) for n in (1, 3))
+
+    assert [round(b / a, 1) for a, b in zip(one, three, strict=True)] == [3.0, 3.0]
+
+
 @pytest.mark.parametrize(("name", "architecture"), [("few-9", "small"), ("few-9-basic", "basic")])
 def test_rows_of_few_images(name: str, architecture: str, tmp_path: Path) -> None:
     """200 training images a label, all test images, and what suits them."""
