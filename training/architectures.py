@@ -28,7 +28,6 @@ NORM_MOMENTUM, NORM_EPSILON = 0.6, 1e-5
 # Logits of a network that ends in a maximum over unit-variance features are about this much too
 # large to start from.
 LOGIT_SCALE = 1 / 9
-MEAN = "mean"  # the layer that makes one answer of the branches'
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _apart(ends: list[keras.KerasTensor], shape: Shape) -> keras.KerasTensor:
             x = keras.layers.Dropout(shape.dropout, name=f"dropout{branch}")(x)
         x = keras.layers.Dense(shape.labels, use_bias=False, name=f"logits{branch}")(x)
         answers.append(keras.layers.Rescaling(LOGIT_SCALE, name=f"scale{branch}")(x))
-    return keras.layers.Average(name=MEAN)(answers) if shape.branches > 1 else answers[0]
+    return keras.layers.Average(name="mean")(answers) if shape.branches > 1 else answers[0]
 
 
 def _together(ends: list[keras.KerasTensor], shape: Shape) -> keras.KerasTensor:
@@ -245,7 +244,7 @@ def branches_of(model: keras.Model) -> Callable[..., list[keras.KerasTensor]]:
     import keras  # names are wanted without TensorFlow
 
     last = model.layers[-1]
-    answers = _listed(last.input) if last.name == MEAN else [model.output]
+    answers = last.input if isinstance(last, keras.layers.Average) else [model.output]
     apart = keras.Model(model.input, answers)
     # Of a single answer Keras makes no list.
     return lambda images, training: _listed(apart(images, training=training))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,24 +171,12 @@ def measured(
 
 def cost(config: TrainConfig) -> tuple[int, int]:
     """Parameters of the served network, and floating-point operations of one image."""
-    import numpy as np
+    from training.architectures import ARCHITECTURES, flops, parameters
+    from training.run import bare_shape  # starts TensorFlow
 
-    from training.architectures import ARCHITECTURES, Shape, flops, parameters
-
-    ones = np.ones(3, np.float32)
-    size = config.image_size
-    shape = Shape(
-        size,
-        10,
-        config.dropout,
-        ones,
-        ones,
-        config.width,
-        config.depth,
-        branches=config.branches,
-    )
+    shape = replace(bare_shape(config), labels=10)
     model = ARCHITECTURES[config.architecture].build(shape, True)
-    return parameters(model), flops(model, size)
+    return parameters(model), flops(model, config.image_size)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -11,13 +11,13 @@ import argparse
 import dataclasses
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from service.inference.contract import ResizeRule
-from training.architectures import ACTIVATIONS, ARCHITECTURES
+from training.architectures import ACTIVATIONS, ARCHITECTURES, Architecture
 from training.errors import ConfigError
 from training.recipes import RECIPES
 from training.schedule import size_at
@@ -384,13 +384,11 @@ class TrainConfig:
                 f"--activation: {self.architecture} has {known} only, not {self.activation}"
             )
         if self.symmetric and not architecture.whitens:
-            able = [name for name, item in ARCHITECTURES.items() if item.whitens]
-            raise ConfigError(f"--symmetric: {self.architecture} cannot be; {', '.join(able)} can")
+            able = _able(lambda item: item.whitens)
+            raise ConfigError(f"--symmetric: {self.architecture} cannot be; {able} can")
         if self.branches > 1 and not architecture.whitens:
-            able = [name for name, item in ARCHITECTURES.items() if item.whitens]
-            raise ConfigError(
-                f"--branches: {self.architecture} has one; {', '.join(able)} can have more"
-            )
+            able = _able(lambda item: item.whitens)
+            raise ConfigError(f"--branches: {self.architecture} has one; {able} can have more")
         smallest = architecture.smallest_for(self.image_size, self.depth)
         if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
             deep = f" at --depth {self.depth}" if self.depth else ""
@@ -408,10 +406,8 @@ class TrainConfig:
         if self.start_scale == 1:
             return
         if not architecture.any_size:
-            able = [name for name, item in ARCHITECTURES.items() if item.any_size]
-            raise ConfigError(
-                f"--start-scale: {self.architecture} takes one size only; {', '.join(able)} can"
-            )
+            able = _able(lambda item: item.any_size)
+            raise ConfigError(f"--start-scale: {self.architecture} takes one size only; {able} can")
         smallest = architecture.smallest_for(self.image_size, self.depth)
         if min(size_at(self, 0.0)) < smallest:
             raise ConfigError(
@@ -475,6 +471,11 @@ def _flag(name: str) -> str:
 
 def _text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
+
+
+def _able(can: Callable[[Architecture], bool]) -> str:
+    """Names of the architectures that can."""
+    return ", ".join(name for name, item in ARCHITECTURES.items() if can(item))
 
 
 def _plain(value: Any) -> Any:

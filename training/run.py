@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -85,35 +85,33 @@ def shape_for(config: TrainConfig, dataset: Dataset) -> Shape:
         whitening = whitening_filters(
             sample, mean, deviation, config.whitening, symmetric=config.symmetric
         )
+    return replace(
+        bare_shape(config),
+        labels=len(dataset.labels),
+        mean=mean,
+        deviation=deviation,
+        whitening=whitening,
+    )
+
+
+def bare_shape(config: TrainConfig) -> Shape:
+    """What the options alone tell of it: one label, and pixels as they are."""
     return Shape(
         config.image_size,
-        len(dataset.labels),
-        config.dropout,
-        mean,
-        deviation,
-        config.width,
-        config.depth,
-        config.activation,
-        config.branches,
-        whitening,
+        labels=1,
+        dropout=config.dropout,
+        mean=np.zeros(3, np.float32),
+        deviation=np.ones(3, np.float32),
+        width=config.width,
+        depth=config.depth,
+        activation=config.activation,
+        branches=config.branches,
     )
 
 
 def served_network(model: keras.Model, config: TrainConfig) -> keras.Model:
     """A trained network as it is exported: see `architectures.served`."""
-    nothing = np.ones(3, np.float32)
-    shape = Shape(
-        config.image_size,
-        1,
-        config.dropout,
-        nothing,
-        nothing,
-        config.width,
-        config.depth,
-        config.activation,
-        config.branches,
-    )
-    return served(model, ARCHITECTURES[config.architecture], shape)
+    return served(model, ARCHITECTURES[config.architecture], bare_shape(config))
 
 
 def channel_statistics(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
