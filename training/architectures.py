@@ -189,22 +189,25 @@ def staged(name: str, widths: tuple[int, ...], depth: int) -> Callable[[Shape, b
 
     After K. Jordan, 94% on CIFAR-10 in 3.29 Seconds (2024). A stage of three convolutions or more
     adds its input to its output (He et al., 2015). Images of 160 pixels and above get a stage more.
-    Branches share the whitening and nothing else, and answer with the mean of their logits; in
-    training each has a loss of its own, see `branches_of` (Lee et al., Why M Heads are Better than
-    One, 2015).
+    Branches share the whitening and the first stage, and answer with the mean of their logits; in
+    training each has a loss of its own, see `branches_of` (the TreeNets of Lee et al., Why M Heads
+    are Better than One, 2015).
     """
 
     def build(shape: Shape, as_served: bool = False) -> keras.Model:
         import keras  # names are wanted without TensorFlow
 
         pixels, x = _normalised_input(shape, any_size=not as_served, as_served=as_served)
-        whitened = _whitened(x, shape)
+        stages = [
+            _Stage(number, filters, shape.depth or depth, shape, as_served)
+            for number, filters in enumerate(_stages(widths, shape), start=1)
+        ]
+        shared = _stage(_whitened(x, shape), stages[0])
         ends = []
         for branch in _branch_names(shape):
-            x = whitened
-            for number, filters in enumerate(_stages(widths, shape), start=1):
-                stage = _Stage(branch, number, filters, shape.depth or depth, shape, as_served)
-                x = _stage(x, stage)
+            x = shared
+            for stage in stages[1:]:
+                x = _stage(x, replace(stage, branch=branch))
             ends.append(keras.layers.GlobalMaxPooling2D(name=f"maximum{branch}")(x))
         logits = _together(ends, shape) if as_served else _apart(ends, shape)
         return keras.Model(pixels, logits, name=name)
@@ -252,12 +255,12 @@ def branches_of(model: keras.Model) -> Callable[..., list[keras.KerasTensor]]:
 
 @dataclass(frozen=True)
 class _Stage:
-    branch: str
     number: int
     filters: int
     depth: int
     shape: Shape
     as_served: bool
+    branch: str = ""
 
 
 def _stages(widths: tuple[int, ...], shape: Shape) -> list[int]:

@@ -156,8 +156,8 @@ class TrainConfig:
     )
     branches: int = option(
         "network",
-        "networks side by side behind a common first layer, each with a loss of its own, that "
-        "answer together: so many times the work; not for basic",
+        "networks side by side behind a common first stage, each with a loss of its own, that "
+        "answer together: nearly so many times the work; not for basic",
         default=1,
         low=1,
         high=8,
