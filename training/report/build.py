@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from service.inference.contract import ModelCard
 from training.answers import Answers, ask
 from training.pixels import spread
 from training.progress import say
-from training.report import counting, looks, page, pictures, results
+from training.report import comparison, counting, looks, page, pictures, results
+from training.report.comparison import Candidate
 from training.report.looks import Subject
 from training.report.network import Network
 from training.report.page import percent
@@ -25,23 +27,62 @@ SAMPLE = 24  # photographs that say what is usual
 ANSWERS = 5
 
 
-def report(model: Path, data: Path, log: results.Log | None, output: Path) -> None:
-    """Write the page on a model and a folder.
+@dataclass(frozen=True)
+class Judged:
+    """A model, and what it says to a folder."""
+
+    candidate: Candidate
+    classifier: Classifier
+    network: Network
+    log: results.Log | None
+
+
+def report(models: Sequence[tuple[Path, results.Log | None]], data: Path, output: Path) -> None:
+    """Write the page on a folder and one model or more, each with its training's log.
 
     Raises:
         DataError: the images cannot be used.
         ExportError: the page cannot be written.
         service.inference.errors.ModelError: the file is no usable model.
     """
+    judged = [_judged(path, log, data) for path, log in models]
+    card = judged[0].candidate.card
+    heading, about, sections = card.name, page.about_model(card), _sections(judged[0])
+    if len(judged) > 1:
+        heading, about = f"{len(judged)} models", Markup("on the same images")
+        sections = [("Compared", comparison.section([one.candidate for one in judged]))]
+        for number, one in enumerate(judged, start=1):
+            sections += _numbered(number, one)
+    _write(output, page.page(heading, about, sections, _footer(path for path, _ in models)))
+
+
+def _judged(model: Path, log: results.Log | None, data: Path) -> Judged:
     classifier, network = Classifier.load(model, threads=os.cpu_count() or 1), Network.load(model)
-    card, answers = classifier.card, ask(classifier, data)
+    candidate = Candidate(model, classifier.card, ask(classifier, data))
+    return Judged(candidate, classifier, network, log)
+
+
+def _sections(one: Judged) -> list[tuple[str, Markup]]:
+    card, answers = one.candidate.card, one.candidate.answers
     subjects = _subjects(card, answers)
-    sample = _sample(card, answers)
-    sections = [("Results", results.section(card, answers, log))]
-    sections.append(("Important pixels", looks.important_pixels(classifier, network, subjects)))
-    sections += _inside(network, subjects[0].photo, sample)
-    text = page.page(card.name, page.about_model(card), sections, _footer(model))
-    _write(output, text)
+    pixels = looks.important_pixels(one.classifier, one.network, subjects)
+    return [
+        ("Results", results.section(card, answers, one.log)),
+        ("Important pixels", pixels),
+        *_inside(one.network, subjects[0].photo, _sample(card, answers)),
+    ]
+
+
+def _numbered(number: int, one: Judged) -> list[tuple[str, Markup]]:
+    """One model's sections among others': numbered as in the comparison, and named."""
+    card = one.candidate.card
+    about = Markup("{} · {} · {}").format(
+        page.name(one.candidate.path.name), page.name(card.name), page.about_model(card)
+    )
+    return [
+        (f"{title} {number}", page.join([page.paragraph(about, "soft"), content]))
+        for title, content in _sections(one)
+    ]
 
 
 def explain(model: Path, data: bytes, name: str, output: Path) -> None:
@@ -63,7 +104,7 @@ def explain(model: Path, data: bytes, name: str, output: Path) -> None:
         *_inside(network, photo, photo.pixels[None]),
     ]
     about = Markup("{} · {}").format(page.name(card.name), page.about_model(card))
-    text = page.page(f"What the network sees in {name}", about, sections, _footer(model))
+    text = page.page(f"What the network sees in {name}", about, sections, _footer([model]))
     _write(output, text)
 
 
@@ -138,11 +179,11 @@ def _ranking(labels: Sequence[str], probabilities: NDArray[np.float32]) -> Marku
     )
 
 
-def _footer(model: Path) -> Markup:
+def _footer(models: Iterable[Path]) -> Markup:
     return Markup(
         "Made by labelserve from {} alone, with the code that serves it. "
         "This page holds everything that it shows."
-    ).format(page.name(model.name))
+    ).format(Markup(", ").join(page.name(path.name) for path in models))
 
 
 def _write(output: Path, text: str) -> None:

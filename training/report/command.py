@@ -21,9 +21,13 @@ def report(words: Sequence[str]) -> None:
         "python -m training report",
         description="One self-contained HTML page: accuracy, calibration, confusions, the surest "
         "mistakes, important pixels, activations and filters. All of it comes from the model file "
-        "and the images; only curves over time need the run folder.",
+        "and the images; only curves over time need the run folder. Several models are compared "
+        "on the same images first.",
     )
-    _add_model(parser, "report.html")
+    parser.add_argument(
+        "models", type=Path, nargs="+", metavar="MODEL", help="the .onnx file, or several"
+    )
+    _add_output(parser, "report.html")
     parser.add_argument(
         "--data",
         type=Path,
@@ -36,19 +40,23 @@ def report(words: Sequence[str]) -> None:
         type=Path,
         metavar="PATH",
         help="folder with the training's log.csv (the model's path without its suffix, "
-        "if there is one)",
+        "if there is one); for one model only",
     )
     options = parser.parse_args(words)
+    if options.run is not None and len(options.models) > 1:
+        parser.error("argument --run: with several models, each one's is looked for beside it")
     _require_page(options.output)
-    from training.report import build, results  # --help needs none of it
+    from training.report import build  # --help needs none of it
 
-    log: Log | None = None
-    default = options.model.with_suffix("")
-    if options.run is not None:
-        log = results.read_log(options.run)
-    elif (default / results.LOG).is_file():
-        log = results.read_log(default)
-    build.report(options.model, options.data, log, options.output)
+    models = [(model, _log_of(model, options.run)) for model in options.models]
+    build.report(models, options.data, options.output)
+
+
+def _log_of(model: Path, run: Path | None) -> Log | None:
+    from training.report import results  # --help needs none of it
+
+    folder = run or model.with_suffix("")
+    return results.read_log(folder) if run or (folder / results.LOG).is_file() else None
 
 
 def explain(words: Sequence[str]) -> None:
@@ -58,7 +66,8 @@ def explain(words: Sequence[str]) -> None:
         description="One self-contained HTML page on one image: the answer, the pixels that it "
         "hangs on, and what each layer makes of it.",
     )
-    _add_model(parser, "explain.html")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
+    _add_output(parser, "explain.html")
     parser.add_argument("image", type=Path, metavar="IMAGE", help="any image file")
     options = parser.parse_args(words)
     _require_page(options.output)
@@ -74,8 +83,7 @@ def explain(words: Sequence[str]) -> None:
         raise DataError(f"image {options.image} cannot be read: {error}") from error
 
 
-def _add_model(parser: argparse.ArgumentParser, output: str) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
+def _add_output(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument(
         "--output",
         type=Path,

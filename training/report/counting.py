@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from training.answers import Answers
 from training.calibration import BINS
 
+Z95 = 1.959964  # deviations of a normal distribution that 95 % lie within
+
 
 def confusion(answers: Answers) -> NDArray[np.int64]:
     """How many images of each label [rows] were taken for each [columns]; int64."""
@@ -70,9 +72,40 @@ def reliability(answers: Answers, bins: int = BINS) -> list[Bin]:
     ]
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same images: how many the second alone knows, how many the first alone.
+
+    `interval`: what the second's accuracy has more than the first's, 95 % sure, -1..1.
+    """
+
+    gained: int
+    lost: int
+    interval: tuple[float, float]
+
+
+def paired(first: Answers, second: Answers) -> Paired:
+    """The second model's answers beside the first's, on the images that both could read.
+
+    Source: A. Agresti and Y. Min, Simple Improved Confidence Intervals for Comparing Matched
+    Proportions (2005): Wald's interval with half an image more in each of the four cells.
+    """
+    right = dict(zip(second.paths, second.is_right, strict=True))
+    pairs = [
+        (bool(a), bool(right[path]))
+        for path, a in zip(first.paths, first.is_right, strict=True)
+        if path in right
+    ]
+    gained, lost = pairs.count((False, True)), pairs.count((True, False))
+    images = len(pairs) + 2
+    difference = (gained - lost) / images
+    half = Z95 * math.sqrt((gained + lost + 1 - images * difference**2) / images**2)
+    return Paired(gained, lost, (difference - half, difference + half))
+
+
 def accuracy_interval(right: int, images: int) -> tuple[float, float]:
     """Wilson's 95 % interval: where the accuracy on many more such images would lie."""
-    z = 1.959964
+    z = Z95
     centre = (right + z * z / 2) / (images + z * z)
     half = z / (images + z * z) * math.sqrt(right * (images - right) / images + z * z / 4)
     return centre - half, centre + half

@@ -79,3 +79,24 @@ def test_wilsons_interval() -> None:
 
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert counting.accuracy_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_models_are_compared_image_by_image() -> None:
+    # Published worked example: of 1,600 people 944 and then 880 approved, 150 changed to no and 86
+    # to yes; the difference is 0.021 to 0.059 (Agresti, Categorical Data Analysis, 10.1.1).
+    said = [(0, 0)] * 794 + [(1, 0)] * 150 + [(0, 1)] * 86 + [(1, 1)] * 570
+    later, earlier = (answers([(0, pair[i], 0.9) for pair in said]) for i in (0, 1))
+
+    found = counting.paired(later, earlier)
+
+    assert (found.gained, found.lost) == (150, 86)
+    assert [round(end, 3) for end in found.interval] == [0.021, 0.059]
+
+
+def test_an_image_that_one_model_could_not_read_is_not_compared() -> None:
+    fewer = answers(ROWS[:-1])
+
+    found = counting.paired(answers(ROWS), fewer)
+
+    assert (found.gained, found.lost) == (0, 0)
+    assert counting.paired(fewer, answers(ROWS)) == found

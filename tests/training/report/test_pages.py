@@ -75,6 +75,36 @@ def test_a_report_of_a_trained_model(trained_model: TrainedModel, tmp_path: Path
     assert str(tmp_path) not in output.read_text(encoding="utf-8")
 
 
+def test_several_models_are_compared_image_by_image(tmp_path: Path) -> None:
+    labels = ("red", "green", "blue")
+    mine, other = tmp_path / "a" / "m.onnx", tmp_path / "b" / "m.onnx"
+    for path in (mine, other):
+        path.parent.mkdir()
+    write(mine, colour_filters(), labels)
+    write(other, colour_filters(), ("green", "red", "blue"))
+    folder = fill_folder(tmp_path / "photos", images=4)
+    output = tmp_path / "report.html"
+
+    words = ["report", mine, other, "--data", folder, "--output", output]
+    assert main([str(word) for word in words]) == 0
+
+    found = seen(output)
+    text = " ".join(" ".join(found.text).split())
+    require_self_contained(found)
+    assert "2 models on the same images" in text
+    assert "it alone is right" in text
+    anchors = [value for name, value in found.attributes if name == "id"]
+    assert len(anchors) == len(set(anchors)) == 9
+    assert {"compared", "results-1", "results-2", "weights-2"} <= {*anchors}
+    assert "from m.onnx , m.onnx alone" in text
+
+
+def test_a_run_belongs_to_one_model(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *[str(tiny_model)] * 2, "--data", "x", "--run", "y"]) == 2
+
+    assert "--run: with several models" in capsys.readouterr().err
+
+
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     labels = tuple(sorted(HOSTILE))
     model = write_model(tmp_path / "m.onnx", make_card(labels=labels), make_graph())
@@ -174,6 +204,7 @@ def test_neither_page_starts_tensorflow(tmp_path: Path) -> None:
         (["report", "{model}", "--data", "{tmp}/photos", "--run", "{tmp}/photos"], "log.csv"),
         (["report", "{model}", "--data", "{tmp}/photos", "--output", "{tmp}"], "it is a folder"),
         (["report", "{tmp}/no.onnx", "--data", "{tmp}/photos"], "no.onnx"),
+        (["report", "{model}", "{tmp}/no.onnx", "--data", "{tmp}/photos"], "no.onnx"),
         (["explain", "{model}", "{tmp}/nothing.jpg"], "nothing.jpg cannot be read"),
         (["explain", "{model}", "{model}"], "no image"),
     ],
