@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from training.answers import Answers, ask
 from training.pixels import spread
 from training.progress import say
 from training.report import comparison, counting, looks, page, pictures, results
-from training.report.comparison import Candidate
 from training.report.looks import Subject
 from training.report.network import Network
 from training.report.page import percent
@@ -26,15 +25,18 @@ SUCCESSES, MISTAKES = 4, 2  # pictures whose pixels are looked at
 SAMPLE = 24  # photographs that say what is usual
 ANSWERS = 5
 
+Sections = list[tuple[str, Markup]]  # titles, and what stands under them
+
 
 @dataclass(frozen=True)
 class Judged:
-    """A model, and what it says to a folder."""
+    """An opened model file, what its training wrote, and what it says to a folder."""
 
-    candidate: Candidate
+    path: Path
     classifier: Classifier
     network: Network
     log: results.Log | None
+    answers: Answers
 
 
 def report(models: Sequence[tuple[Path, results.Log | None]], data: Path, output: Path) -> None:
@@ -45,39 +47,43 @@ def report(models: Sequence[tuple[Path, results.Log | None]], data: Path, output
         ExportError: the page cannot be written.
         service.inference.errors.ModelError: the file is no usable model.
     """
-    judged = [_judged(path, log, data) for path, log in models]
-    card = judged[0].candidate.card
-    heading, about, sections = card.name, page.about_model(card), _sections(judged[0])
-    if len(judged) > 1:
-        heading, about = f"{len(judged)} models", Markup("on the same images")
-        sections = [("Compared", comparison.section([one.candidate for one in judged]))]
+    opened = [_opened(path) for path, _ in models]  # before any is asked, which takes a while
+    judged = [
+        Judged(path, classifier, network, log, ask(classifier, data))
+        for (path, log), (classifier, network) in zip(models, opened, strict=True)
+    ]
+    footer = _footer([path for path, _ in models])
+    if len(judged) == 1:
+        card = judged[0].classifier.card
+        text = page.page(card.name, page.about_model(card), _sections(judged[0]), footer)
+    else:
+        compared = comparison.section([(one.path, one.answers) for one in judged])
+        sections = [("Compared", compared)]
         for number, one in enumerate(judged, start=1):
             sections += _numbered(number, one)
-    _write(output, page.page(heading, about, sections, _footer(path for path, _ in models)))
+        text = page.page(f"{len(judged)} models", Markup("on the same images"), sections, footer)
+    _write(output, text)
 
 
-def _judged(model: Path, log: results.Log | None, data: Path) -> Judged:
-    classifier, network = Classifier.load(model, threads=os.cpu_count() or 1), Network.load(model)
-    candidate = Candidate(model, classifier.card, ask(classifier, data))
-    return Judged(candidate, classifier, network, log)
+def _opened(model: Path) -> tuple[Classifier, Network]:
+    return Classifier.load(model, threads=os.cpu_count() or 1), Network.load(model)
 
 
-def _sections(one: Judged) -> list[tuple[str, Markup]]:
-    card, answers = one.candidate.card, one.candidate.answers
-    subjects = _subjects(card, answers)
-    pixels = looks.important_pixels(one.classifier, one.network, subjects)
+def _sections(one: Judged) -> Sections:
+    card = one.classifier.card
+    subjects = _subjects(card, one.answers)
     return [
-        ("Results", results.section(card, answers, one.log)),
-        ("Important pixels", pixels),
-        *_inside(one.network, subjects[0].photo, _sample(card, answers)),
+        ("Results", results.section(card, one.answers, one.log)),
+        ("Important pixels", looks.important_pixels(one.classifier, one.network, subjects)),
+        *_inside(one.network, subjects[0].photo, _sample(card, one.answers)),
     ]
 
 
-def _numbered(number: int, one: Judged) -> list[tuple[str, Markup]]:
+def _numbered(number: int, one: Judged) -> Sections:
     """One model's sections among others': numbered as in the comparison, and named."""
-    card = one.candidate.card
+    card = one.classifier.card
     about = Markup("{} · {} · {}").format(
-        page.name(one.candidate.path.name), page.name(card.name), page.about_model(card)
+        page.name(one.path.name), page.name(card.name), page.about_model(card)
     )
     return [
         (f"{title} {number}", page.join([page.paragraph(about, "soft"), content]))
@@ -92,7 +98,7 @@ def explain(model: Path, data: bytes, name: str, output: Path) -> None:
         ExportError: the page cannot be written.
         service.inference.errors.InferenceError: the model or the image is not usable.
     """
-    classifier, network = Classifier.load(model, threads=os.cpu_count() or 1), Network.load(model)
+    classifier, network = _opened(model)
     card = classifier.card
     photo = pictures.photograph(data, card)
     probabilities = classifier.predict(photo.pixels[None])[0]
@@ -108,9 +114,7 @@ def explain(model: Path, data: bytes, name: str, output: Path) -> None:
     _write(output, text)
 
 
-def _inside(
-    network: Network, photo: pictures.Photograph, sample: NDArray[np.uint8]
-) -> list[tuple[str, Markup]]:
+def _inside(network: Network, photo: pictures.Photograph, sample: NDArray[np.uint8]) -> Sections:
     maps = looks.activation_maps(network, photo)
     exciting = looks.exciting_pictures(network, sample)
     return [
@@ -179,7 +183,7 @@ def _ranking(labels: Sequence[str], probabilities: NDArray[np.float32]) -> Marku
     )
 
 
-def _footer(models: Iterable[Path]) -> Markup:
+def _footer(models: Sequence[Path]) -> Markup:
     return Markup(
         "Made by labelserve from {} alone, with the code that serves it. "
         "This page holds everything that it shows."

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from service.inference.contract import ModelCard
 from training.answers import Answers
 from training.calibration import calibration_error
 from training.report import counting, page
 from training.report.page import percent
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model file and its answers."""
-
-    path: Path
-    card: ModelCard
-    answers: Answers
+Candidate = tuple[Path, Answers]  # a model file, and what it says
 
 
 def section(candidates: Sequence[Candidate]) -> Markup:
@@ -43,43 +34,38 @@ def section(candidates: Sequence[Candidate]) -> Markup:
 
 def _figures(candidates: Sequence[Candidate]) -> Markup:
     rows = []
-    for number, one in enumerate(candidates, start=1):
-        answers = one.answers
+    for number, (path, answers) in enumerate(candidates, start=1):
         images = len(answers.paths)
         cells = (
             percent(answers.accuracy),
             percent(calibration_error(answers.probabilities, answers.targets), 2),
             f"{images:,}",
-            f"{one.path.stat().st_size / 1e6:.1f}\N{NO-BREAK SPACE}MB",
+            f"{path.stat().st_size / 1e6:.1f}\N{NO-BREAK SPACE}MB",
         )
-        rows.append(
-            Markup('<tr><td class="number soft">{}</td><th class="name">{}</th>{}</tr>').format(
-                number, page.clamped(one.path.name), _numbers(cells)
-            )
-        )
+        rows.append(_row(number, path, cells))
     return _table(("model", "accuracy", "calibration error", "images", "size"), rows)
 
 
 def _pairs(candidates: Sequence[Candidate]) -> Markup:
-    first, *others = candidates
+    (_, first), *others = candidates
     rows = []
-    for number, one in enumerate(others, start=2):
-        found = counting.paired(first.answers, one.answers)
+    for number, (path, answers) in enumerate(others, start=2):
+        found = counting.paired(first, answers)
         low, high = (100 * share for share in found.interval)
         between = f"{low:+.1f} to {high:+.1f} points".replace(" ", "\N{NO-BREAK SPACE}")
         cells = (f"{found.gained:,}", f"{found.lost:,}", between)
-        rows.append(
-            Markup('<tr><td class="number soft">{}</td><th class="name">{}</th>{}</tr>').format(
-                number, page.clamped(one.path.name), _numbers(cells)
-            )
-        )
+        rows.append(_row(number, path, cells))
     return _table(
         ("model", "it alone is right", "the first alone is right", "more accurate by"), rows
     )
 
 
-def _numbers(cells: Sequence[str]) -> Markup:
-    return page.join(Markup('<td class="number">{}</td>').format(cell) for cell in cells)
+def _row(number: int, path: Path, cells: Sequence[str]) -> Markup:
+    return Markup('<tr><td class="number soft">{}</td><th class="name">{}</th>{}</tr>').format(
+        number,
+        page.clamped(path.name),
+        page.join(Markup('<td class="number">{}</td>').format(cell) for cell in cells),
+    )
 
 
 def _table(heads: Sequence[str], rows: Sequence[Markup]) -> Markup:
