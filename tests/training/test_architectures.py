@@ -125,6 +125,7 @@ def test_branches_answer_with_their_mean() -> None:
     assert answers.shape == (3, 8, 10)
     assert np.abs(answers[1:] - answers[0]).max() > 0.1
     np.testing.assert_allclose(model(images, training=False), answers.mean(axis=0), atol=1e-5)
+    assert [layer.name for layer in model.layers].count("whiten") == 1
     one = ARCHITECTURES["small"].build(shape(width=0.1), False)
     first = ("whiten", "conv1", "norm1")
     shared = sum(layer.count_params() for layer in one.layers if layer.name.startswith(first))

@@ -99,7 +99,7 @@ def paired(first: Answers, second: Answers) -> Paired:
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     images = len(pairs) + 2
     difference = (gained - lost) / images
-    half = Z95 * math.sqrt((gained + lost + 1 - images * difference**2) / images**2)
+    half = Z95 * math.sqrt(gained + lost + 1 - images * difference**2) / images
     return Paired(gained, lost, (difference - half, difference + half))
 
 
