@@ -7,21 +7,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-CONFIGURATION = Path(__file__).with_name("gunicorn.conf.py")
-APPLICATION = "service.web.app:create_app()"
+CONFIGURATION = Path(__file__).parent / "server" / "gunicorn.conf.py"
+APPLICATION = "service.http.app:create_app()"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
-    # numpy's BLAS would start a thread per core; it has to be told before it is imported.
+    # numpy's BLAS would start a thread per core; it reads this at its import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = _parser().parse_args(arguments)
     if chosen.command == "predict":
-        from service.offline import predict_files
+        from service.serving.offline import predict_files
 
         return _while_read(predict_files, chosen.model, chosen.files, chosen.format, chosen.top_k)
     if chosen.command == "card":
-        from service.offline import print_card
+        from service.serving.offline import print_card
 
         return _while_read(print_card, chosen.model)
     return _serve()
@@ -33,7 +33,7 @@ def _while_read(command: Callable[..., int], *arguments: object) -> int:
         status = command(*arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is left in the buffer would be written, and fail, once more at the end.
+        # Python would try to write the rest of the buffer at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
@@ -50,11 +50,11 @@ def _serve() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from gunicorn.app.wsgiapp import WSGIApplication
 
-    from service.memory import fitted_settings
-    from service.settings import SettingsError
+    from service.runtime.sizing import Sizing
+    from service.settings import Settings, SettingsError
 
     try:
-        fitted_settings()
+        Sizing.fitted(Settings.from_environ())
     except SettingsError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return 2

@@ -1,4 +1,8 @@
-"""The environment, read once into one frozen, validated value."""
+"""The environment, read once into one frozen, validated value.
+
+Nothing here looks at the machine or at a file: ``runtime.sizing`` works out what the settings mean
+on this machine.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,20 +12,13 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from service.capacity import available_cores, default_workers, share
-from service.inference.classifier import provider_name
-from service.inference.imaging import DEFAULT_FORMATS, READABLE_FORMATS, ImageLimits
+from service.inference.formats import DEFAULT_FORMATS, READABLE_FORMATS
 
 PREFIX = "LABELSERVE_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models" / "default.onnx"
 
-# What boundaries and part headers of a form may add to the images themselves.
+# Bytes that boundaries and part headers may add to the images of a form.
 MULTIPART_OVERHEAD = 64 * 1024
-
-# The most images that gain from each other's company on a core.
-BATCH_LIMIT = 16
-# Predictions that a core may always have in front of it, however long they take.
-INSIDE_PER_CORE = 64
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
@@ -44,15 +41,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8000
 
-    # Sizes; 0 chooses from the cores that the process may use.
-    worker: Literal["loop", "gthread"] = "loop"
-    http_parser: Literal["auto", "fast", "python"] = "auto"
+    worker: Literal["asyncio", "gthread"] = "asyncio"
+
+    # Sizes; 0 chooses by the cores that the process may use.
     workers: CountOrAuto = 0
     inference_threads: CountOrAuto = 0
     decoders: CountOrAuto = 0
     providers: tuple[str, ...] = ("cpu",)
-    batch_limit: CountOrAuto = 0
-    max_inside: CountOrAuto = 0
+    max_batch_size: CountOrAuto = 0
+    max_in_flight: CountOrAuto = 0
 
     # What one request may hold.
     max_image_bytes: Count = 20_000_000
@@ -107,10 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(str(error)) from error
 
     def __post_init__(self) -> None:
-        if self.api_keys_file is not None and not self.api_keys_file.is_file():
-            raise ValueError(f"{PREFIX}API_KEYS_FILE={self.api_keys_file}: no such file")
-        foreign = [name for name in self.formats if name not in READABLE_FORMATS]
-        if foreign or not self.formats:
+        unreadable = [name for name in self.formats if name not in READABLE_FORMATS]
+        if unreadable or not self.formats:
             raise ValueError(
                 f"{PREFIX}FORMATS={','.join(self.formats)}:"
                 f" formats are {', '.join(READABLE_FORMATS)}"
@@ -118,65 +113,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
         if not self.providers:
             raise ValueError(f"{PREFIX}PROVIDERS is empty, cpu is the least")
-        for name in self.providers:
-            try:
-                provider_name(name)
-            except ValueError as error:
-                raise ValueError(
-                    f"{PREFIX}PROVIDERS={','.join(self.providers)}: {error}"
-                ) from error
-
-    @property
-    def worker_count(self) -> int:
-        """Processes that answer: as set, or one per core."""
-        return self.workers or default_workers(available_cores())
-
-    @property
-    def inference_threads_per_worker(self) -> int:
-        """Threads of one inference: as set, or the worker's share of the cores."""
-        return self.inference_threads or max(1, int(available_cores() / self.worker_count))
-
-    @property
-    def decoders_per_worker(self) -> int:
-        """Images that one worker decodes at the same time."""
-        return share(self.decoders or default_workers(available_cores()), self.worker_count)
-
-    @property
-    def batch_limit_per_worker(self) -> int:
-        """Images that go through the network together; fewer with a part of a core."""
-        share_of_core = min(1.0, available_cores() / self.worker_count)
-        return self.batch_limit or max(1, round(BATCH_LIMIT * share_of_core))
-
-    @property
-    def inside_per_worker(self) -> int:
-        """Predictions that one worker holds at the same time, waiting ones included."""
-        inside = self.max_inside or INSIDE_PER_CORE * default_workers(available_cores())
-        return share(inside, self.worker_count)
-
-    @property
-    def admits_by_wait(self) -> bool:
-        """Whether more may be inside if they are answered soon; gthread's threads are few."""
-        return not self.max_inside and self.worker == "loop"
 
     @property
     def largest_body(self) -> int:
         """Bytes of the largest body that is read at all."""
         return max(self.max_image_bytes, self.max_batch_bytes) + MULTIPART_OVERHEAD
-
-    @property
-    def buffered_bytes_per_worker(self) -> int:
-        """Bytes of request bodies that one worker holds at the same time; one always fits."""
-        return max(share(self.max_buffered_bytes, self.worker_count), self.largest_body)
-
-    @property
-    def connections_per_worker(self) -> int:
-        """Sockets that one worker keeps open; beyond it, the longest idle ones are closed."""
-        return share(self.max_connections, self.worker_count)
-
-    @property
-    def image_limits(self) -> ImageLimits:
-        """What is decoded at all."""
-        return ImageLimits(max_pixels=self.max_pixels, formats=self.formats)
 
 
 def variable_name(field: str) -> str:

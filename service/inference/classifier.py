@@ -15,7 +15,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelCard
-from service.inference.errors import CardError, ContractMismatch, ModelNotFound, ModelUnreadable
+from service.inference.errors import (
+    CardError,
+    ContractMismatch,
+    ModelNotFound,
+    ModelUnreadable,
+    UnknownProvider,
+)
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -93,6 +99,7 @@ class Classifier:
                 cannot be loaded.
 
         Raises:
+            UnknownProvider: as of ``provider_name``.
             ModelUnreadable: not a model that onnxruntime opens, or data outside of the file.
             CardError: no card, or not one of this schema.
             ContractMismatch: inputs, outputs or labels are not as promised.
@@ -120,7 +127,8 @@ class Classifier:
         expected = (*self.input_size, 3)
         if images.dtype != np.uint8 or images.shape[1:] != expected:
             raise ValueError(
-                f"images are {images.dtype} {list(images.shape)}, uint8 [N, {expected}] expected"
+                f"images are {images.dtype} {list(images.shape)},"
+                f" uint8 [N, {', '.join(map(str, expected))}] expected"
             )
         (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})
         return np.asarray(probabilities, dtype=np.float32)
@@ -190,13 +198,15 @@ def provider_name(name: str) -> str:
     """What onnxruntime calls a provider: ``cuda`` is short for ``CUDAExecutionProvider``.
 
     Raises:
-        ValueError: it knows nothing of that name; the message lists what is installed.
+        UnknownProvider: it knows no such name; the message lists what is installed.
     """
     known: dict[str, str] = {provider.lower(): provider for provider in ort.get_all_providers()}
     wanted = name.lower().removesuffix(_ENDING.lower()) + _ENDING.lower()
     if wanted not in known:
         installed = (one.removesuffix(_ENDING).lower() for one in ort.get_available_providers())
-        raise ValueError(f"no provider is called {name!r}; installed are {', '.join(installed)}")
+        raise UnknownProvider(
+            f"no provider is called {name!r}; installed are {', '.join(installed)}"
+        )
     return known[wanted]
 
 

@@ -5,6 +5,7 @@ InferenceError
 │   ├── ModelNotFound       no such file, or not readable
 │   ├── ModelUnreadable     onnxruntime cannot open it, or it refers to data outside the file
 │   ├── ModelTooLarge       it needs more memory than there is
+│   ├── UnknownProvider     onnxruntime knows no execution provider of that name
 │   ├── CardError           no card, or a card that does not say what it must
 │   └── ContractMismatch    graph and card, or graph and contract, disagree
 └── ImageError              the image is not usable: the sender's to mend
@@ -33,6 +34,10 @@ class ModelUnreadable(ModelError):
 
 class ModelTooLarge(ModelError):
     """Answering with the model could take more memory than there is."""
+
+
+class UnknownProvider(ModelError):
+    """onnxruntime knows no execution provider of that name."""
 
 
 class CardError(ModelError):

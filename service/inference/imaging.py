@@ -29,7 +29,8 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from service.inference.bounds import BoundedReader, check_parts, count_jpeg_scans
 from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
-from service.inference.plain_jpeg import decode_plain, plain_size
+from service.inference.formats import DEFAULT_FORMATS, detect_format
+from service.inference.jpeg import decode_plain, plain_size
 
 # Pillow warns of what it skips in a file: nothing that whoever reads the log could mend, and not
 # for senders to fill it with. For good, because catch_warnings() is not safe among threads.
@@ -75,29 +76,6 @@ DECODE_ERRORS = (
 )
 # AVIF's reader raises RuntimeError for all that libavif says, and divides by a number of the file.
 AVIF_DECODE_ERRORS = (*DECODE_ERRORS, RuntimeError, ZeroDivisionError)
-
-# The HEIF family keeps its kind in the brand after "ftyp".
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_AVIF_BRANDS = (b"avif", b"avis")
-
-_SIGNATURES: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": lambda head: head.startswith(b"\xff\xd8\xff"),
-    "PNG": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
-    "WEBP": lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP",
-    "GIF": lambda head: head.startswith((b"GIF87a", b"GIF89a")),
-    "BMP": lambda head: head.startswith(b"BM"),
-    "TIFF": lambda head: head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    "AVIF": lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS,
-    "JPEG2000": lambda head: head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
-    "PPM": lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace(),
-    # Named in the refusal, read by nothing here:
-    "HEIC": lambda head: head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS,
-    "JPEG XL": lambda head: head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
-    "PDF": lambda head: head.startswith(b"%PDF-"),
-    "SVG": lambda head: head.lstrip().startswith((b"<svg", b"<?xml")),
-}
-READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -262,12 +240,6 @@ class _reading:  # noqa: N801  used like a function; a class is a third of a gen
             raise BrokenImage(f"the {self._format} image's header cannot be read") from error
         if isinstance(error, damage):
             raise BrokenImage(f"the {self._format} image cannot be decoded: {error}") from error
-
-
-def detect_format(data: bytes) -> str | None:
-    """The name of the format that the first bytes announce, None if they announce none known."""
-    head = data[:32]
-    return next((name for name, matches in _SIGNATURES.items() if matches(head)), None)
 
 
 def _allowed_format(data: bytes, limits: ImageLimits) -> str:

@@ -1,0 +1,1 @@
+"""The Flask application: routes and wire formats, thin callers of ``service.serving``."""

@@ -1,0 +1,81 @@
+"""The application's factory: routes, and every error in the one shape."""
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from service.http import health, predict
+from service.http.current import CONTEXT_KEY, current_context, current_service, install
+from service.inference.classifier import Classifier
+from service.runtime.shared_state import WorkerSlot
+from service.serving import responses
+from service.serving.context import RequestContext
+from service.serving.service import Service
+from service.settings import Settings
+
+
+def create_app(
+    settings: Settings | None = None,
+    classifier: Classifier | None = None,
+    slot: WorkerSlot | None = None,
+) -> Flask:
+    """The WSGI application: ``gunicorn "service.http.app:create_app()"``.
+
+    The model is opened here: after the fork, in each worker.
+
+    Args:
+        settings: by default, from the environment.
+        classifier: by default, the settings' model.
+        slot: the worker's slot, by default the one that gunicorn's hooks gave.
+
+    Raises:
+        SettingsError: a setting cannot be understood or used.
+        ModelError: the model cannot be used.
+    """
+    service = Service.build(settings, classifier, slot)
+    app = Flask("labelserve", static_folder=None)
+    app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
+    install(app, service)
+    app.register_blueprint(predict.blueprint)
+    app.register_blueprint(health.blueprint)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _refuse)
+    service.slot.set_ready(ready=True)
+    return app
+
+
+def _begin() -> None:
+    service = current_service()
+    g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
+        request.method, request.headers, service.settings.request_timeout
+    )
+    if request.url_rule is not None:
+        g.context.route = request.url_rule.rule
+    service.auth.check(request.path, request.headers)
+
+
+def _finish(response: Response) -> Response:
+    service, context = current_service(), current_context()
+    response.headers.update(responses.common_headers(context))
+    service.accounting.add(context, response.status_code)
+    service.accounting.flush()
+    return response
+
+
+def _refuse(error: Exception) -> Response:
+    return _flask_response(responses.error_response(error, current_context()))
+
+
+def _refuse_http(error: HTTPException) -> Response:
+    """404, 405 and their like, with the headers that werkzeug gives them (Allow)."""
+    response = _flask_response(
+        responses.status_response(error.code or 500, error.description or "", current_context())
+    )
+    for name, value in error.get_headers():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _flask_response(response: responses.Response) -> Response:
+    return Response(response.body, response.status, response.headers)

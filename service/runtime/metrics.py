@@ -1,0 +1,238 @@
+"""What monitoring reads: Prometheus metrics that are right across all workers."""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.runtime import prometheus
+from service.runtime.records import RequestRecord
+from service.runtime.shared_state import SharedState
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Labels beyond these share one name, so that a model with thousands of labels has few series.
+MAX_LABELS = 100
+OTHER_LABELS = "(other)"
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BYTES = tuple(4**power * 1024 for power in range(8))  # 1 KiB to 16 MiB
+_PIXELS = (1e3, 1e4, 1e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7)
+_PROBABILITIES = tuple(step / 10 for step in range(1, 11))
+
+# These series exist from the start, at 0: Prometheus does not see the first step of a series that
+# begins with it.
+_STATUSES = (200, 429, 499, 500, 503, 504)
+_PLAIN_REASONS = ("status-404", "status-405", "status-500")
+_PHASES = ("decode", "wait", "inference")
+_LOADS = ("loaded", "refused")
+
+
+class Readiness(Collector):
+    """Whether the whole service is ready, from any worker."""
+
+    def __init__(self, state: SharedState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """One gauge."""
+        ready = self._state.ready and not self._state.draining
+        yield GaugeMetricFamily("labelserve_ready", "1 while the service is ready.", int(ready))
+
+
+class Memory(Collector):
+    """The memory of all of the service's processes, and its limit in bytes.
+
+    Proportional shares (PSS): pages that workers share are counted once, not once for each.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def collect(self) -> Iterator[Metric]:
+        """Two gauges; the first only where the kernel tells (Linux)."""
+        try:
+            held = sum(_proportional_bytes(pid) for pid in _processes())
+        except OSError:
+            held = 0  # not Linux, or a worker has just ended: no figure instead of a wrong one
+        if held:
+            yield GaugeMetricFamily(
+                "labelserve_memory_bytes", "Memory of all processes (proportional shares).", held
+            )
+        yield GaugeMetricFamily(
+            "labelserve_memory_limit_bytes",
+            "The container's memory limit, or all of the machine's memory.",
+            self._limit,
+        )
+
+
+class Metrics:
+    """Every metric of the service, and how a request is counted in them.
+
+    Args:
+        state: what the workers share.
+        memory_limit: bytes that the service may use.
+        routes: those whose series exist from the start.
+        reasons: the short names of refusals, likewise.
+    """
+
+    def __init__(
+        self,
+        state: SharedState,
+        memory_limit: int,
+        routes: Sequence[str] = (),
+        reasons: Sequence[str] = (),
+    ) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._readiness = Readiness(state)
+        self._memory = Memory(memory_limit)
+        registry.register(self._readiness)
+        registry.register(self._memory)
+        self.requests = Counter(
+            "labelserve_requests", "Requests answered.", ["route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "labelserve_request_duration_seconds",
+            "From the request's head to its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.phase_seconds = Histogram(
+            "labelserve_phase_duration_seconds",
+            "Time of answered predictions in each phase: decode, wait, inference.",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "labelserve_requests_in_flight",
+            "Predictions in flight, waiting ones included.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "labelserve_rejected", "Requests refused.", ["reason"], registry=registry
+        )
+        self.image_bytes = Histogram(
+            "labelserve_image_bytes", "Bytes of decoded images.", buckets=_BYTES, registry=registry
+        )
+        self.image_pixels = Histogram(
+            "labelserve_image_pixels",
+            "Pixels of decoded images, before resizing.",
+            buckets=_PIXELS,
+            registry=registry,
+        )
+        self.predictions = Counter(
+            "labelserve_predictions",
+            "Answers by their most probable label.",
+            ["label"],
+            registry=registry,
+        )
+        self.top_probability = Histogram(
+            "labelserve_top_probability",
+            "Probability of the most probable label.",
+            buckets=_PROBABILITIES,
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "labelserve_model_info",
+            "1 for the model that answers.",
+            ["name", "version"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.model_loads = Counter(
+            "labelserve_model_loads",
+            "Model files opened by a worker, and refused ones.",
+            ["result"],
+            registry=registry,
+        )
+        self.worker_restarts = Counter(
+            "labelserve_worker_restarts",
+            "Workers that took the place of one that had ended.",
+            registry=registry,
+        )
+        # To find a series by its labels costs more than to count in it; there are few of them.
+        self._requests = cache(self.requests.labels)
+        self._seconds = cache(self.seconds.labels)
+        self._phase_seconds = cache(self.phase_seconds.labels)
+        self._predictions = cache(self.predictions.labels)
+        if prometheus.replaces_another():
+            self.worker_restarts.inc()
+        self._begin_at_zero(routes, reasons)
+        self._model: tuple[str, str] | None = None
+        self._named_labels: frozenset[str] = frozenset()
+
+    def use_model(self, name: str, version: str, labels: Sequence[str]) -> None:
+        """Report this model as the one that answers."""
+        if self._model is not None:
+            self.model_info.labels(*self._model).set(0)
+        self.model_loads.labels("loaded").inc()
+        self._model = (name, version)
+        self.model_info.labels(*self._model).set(1)
+        self._named_labels = frozenset(labels[:MAX_LABELS])
+        for label in self._named_labels:
+            self.predictions.labels(label)
+
+    def observe(self, records: Sequence[RequestRecord]) -> None:
+        """Count answered requests."""
+        alike: dict[tuple[str, int], list[RequestRecord]] = {}
+        for record in records:
+            alike.setdefault((record.route, record.status), []).append(record)
+            if record.problem is not None:
+                self.rejected.labels(record.problem).inc()
+        for (route, status), some in alike.items():
+            self._requests(route, status).inc(len(some))
+            prometheus.observe_all(self._seconds(route), [record.seconds for record in some])
+        for phase in _PHASES:
+            spent = [record.phases[phase] for record in records if phase in record.phases]
+            prometheus.observe_all(self._phase_seconds(phase), spent)
+        images = [image for record in records for image in record.images]
+        prometheus.observe_all(self.image_bytes, [image_bytes for image_bytes, _ in images])
+        prometheus.observe_all(self.image_pixels, [pixels for _, pixels in images])
+        top = [one for record in records for one in record.top]
+        for label, times in prometheus.counted(label for label, _ in top).items():
+            self._predictions(label if label in self._named_labels else OTHER_LABELS).inc(times)
+        prometheus.observe_all(self.top_probability, [probability for _, probability in top])
+
+    def to_text(self) -> bytes:
+        """Prometheus' text format, over all workers."""
+        if prometheus.FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self._registry)
+        registry = prometheus.all_workers_registry()
+        registry.register(self._readiness)
+        registry.register(self._memory)
+        return generate_latest(registry)
+
+    def _begin_at_zero(self, routes: Sequence[str], reasons: Sequence[str]) -> None:
+        for route in routes:
+            self.seconds.labels(route)
+            for status in _STATUSES:
+                self.requests.labels(route, status)
+        for reason in (*reasons, *_PLAIN_REASONS):
+            self.rejected.labels(reason)
+        for phase in _PHASES:
+            self.phase_seconds.labels(phase)
+        for result in _LOADS:
+            self.model_loads.labels(result)
+
+
+def _processes() -> list[int]:
+    """This worker, and under gunicorn its master and siblings too."""
+    if prometheus.FOLDER_VARIABLE not in os.environ:
+        return [os.getpid()]
+    master = os.getppid()
+    children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii")
+    return [master, *map(int, children.split())]
+
+
+def _proportional_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0

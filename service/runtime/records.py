@@ -1,0 +1,24 @@
+"""What monitoring is told of one answered request."""
+
+from typing import NamedTuple
+
+
+class RequestRecord(NamedTuple):
+    """One answered request. ``ended`` is of the monotonic clock; ``seconds`` from head to answer.
+
+    ``phases`` maps decode, wait and inference to the seconds spent there. ``images`` has (bytes,
+    pixels) of each decoded image, ``top`` the most probable label of each and its probability.
+    ``problem`` is the short name of the refusal, if it was refused.
+    """
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    ended: float
+    seconds: float
+    bytes_in: int
+    phases: dict[str, float]
+    images: list[tuple[int, int]]
+    top: list[tuple[str, float]]
+    problem: str | None

@@ -1,0 +1,122 @@
+"""gunicorn's configuration: sizes, and hooks for what the workers share."""
+
+import math
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+# numpy's BLAS would start a thread per core of the host; it reads this at its import.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from service.runtime import logs, prometheus
+from service.runtime.allocator import return_large_blocks
+from service.runtime.machine import raise_descriptor_limit
+from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
+from service.runtime.sizing import Sizing
+from service.server.drain import Drain
+from service.settings import Settings
+
+return_large_blocks()  # workers inherit it, and this
+descriptors = raise_descriptor_limit()
+sizing = Sizing.fitted(Settings.from_environ())
+settings = sizing.settings
+
+_host = settings.host.strip("[]")
+bind = f"[{_host}]:{settings.port}" if ":" in _host else f"{_host}:{settings.port}"
+workers = sizing.workers
+worker_class = {
+    "asyncio": "service.server.worker.Worker",
+    "gthread": "service.server.gthread.Worker",
+}[settings.worker]
+# For gthread: more than predictions may be in flight, to refuse requests and to answer probes.
+threads = sizing.max_in_flight + 16
+preload_app = False  # onnxruntime sessions do not survive a fork
+keepalive = math.ceil(settings.keep_alive)  # gunicorn takes whole seconds only
+worker_connections = sizing.connections
+timeout = 60
+graceful_timeout = math.ceil(settings.graceful_timeout)
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  heartbeats
+accesslog = None  # the application writes a line per request itself
+logconfig_dict = logs.configuration(settings)
+forwarded_allow_ips = "*"
+forwarder_headers = ""  # no proxy may rewrite the path by a header
+limit_request_line = 8190
+
+_READ_TIMEOUT = struct.pack("ll", int(settings.body_timeout), int(settings.body_timeout % 1 * 1e6))
+_SPARE_DESCRIPTORS = 128  # for everything that is not a connection
+
+
+def on_starting(server: Arbiter) -> None:
+    """Before any fork: what the workers will share."""
+    for line in sizing.lowered:
+        server.log.warning(line)
+    if descriptors < worker_connections + _SPARE_DESCRIPTORS:
+        server.log.warning(
+            "a worker holds %d connections at most, by its limit of open files",
+            descriptors - _SPARE_DESCRIPTORS,
+        )
+    server.state = SharedState(workers, sizing)
+    server.slots = {}
+    try:
+        folder = tempfile.mkdtemp(prefix="labelserve-", dir=worker_tmp_dir)
+    except OSError as error:
+        sys.exit(f"cannot start: heartbeats and metrics need /dev/shm: {error}")
+    os.environ[prometheus.FOLDER_VARIABLE] = folder
+    server.handle_term = Drain(server, server.state, settings.drain_seconds)
+    # gunicorn's own reload would replace the workers, and accept a model that does not open.
+    server.handle_hup = server.state.hang_up
+
+
+def when_ready(server: Arbiter) -> None:
+    """Bound gthread's reads: it has no timeout of its own, but inherits the listeners'."""
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _READ_TIMEOUT)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Give the new worker a free slot."""
+    taken = {server.slots[other] for other in server.WORKERS.values() if other in server.slots}
+    server.slots = {w: s for w, s in server.slots.items() if w in server.WORKERS.values()}
+    server.slots[worker] = server.state.free_slot(taken)
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """In the worker: take the slot, for readiness and for metrics."""
+    number = server.slots[worker]
+    take_slot(WorkerSlot(server.state, number))
+    prometheus.use_slot(number)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """The worker can answer now: watch for changed files, and keep its memory small."""
+    from service.http.current import service_of
+    from service.runtime.allocator import start_trimming
+    from service.serving.watcher import Watcher
+
+    # The master tells of SIGHUP; one to the whole process group must not end the workers.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    service = service_of(worker.wsgi)
+    poll_seconds = service.settings.model_poll_seconds
+    Watcher(service.models, service.auth, service.slot.state, poll_seconds).start()
+    start_trimming()
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """A worker is gone: it is not ready, and has no requests in flight."""
+    number = server.slots[worker]
+    server.state.clear(number)
+    prometheus.forget_slot(number)
+
+
+def on_exit(server: Arbiter) -> None:
+    """The service is over: its metrics too."""
+    shutil.rmtree(os.environ[prometheus.FOLDER_VARIABLE], ignore_errors=True)

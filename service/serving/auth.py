@@ -1,0 +1,93 @@
+"""Authentication by API keys: several at once, so that they can be rotated."""
+
+import hmac
+import logging
+from hashlib import sha256
+from pathlib import Path
+
+from service.runtime.shared_bytes import SharedBytes
+from service.serving.context import Headers
+from service.serving.errors import Unauthorized
+from service.settings import PREFIX, Settings, SettingsError
+
+_LOG = logging.getLogger("labelserve.auth")
+_DIGEST_BYTES = sha256().digest_size
+_ALWAYS_OPEN = ("/health", "/health/live", "/health/ready")
+
+
+class Auth:
+    """Keys from the settings and from a file, which may change while the service runs.
+
+    Only digests are kept. A key is compared with all of them, in constant time.
+
+    Args:
+        settings: keys, their file, and which routes need none.
+        kept: the digests that the service's workers read last.
+
+    Raises:
+        SettingsError: the file cannot be read, and no worker has read it before.
+    """
+
+    def __init__(self, settings: Settings, kept: SharedBytes) -> None:
+        self._kept = kept
+        self._given = settings.api_keys
+        self._file = settings.api_keys_file
+        self._open = set(_ALWAYS_OPEN)
+        self._open |= {"/metrics"} if settings.open_metrics else set()
+        self._open |= {"/model"} if settings.open_model else set()
+        self._digests: tuple[bytes, ...] = ()
+        try:
+            self.refresh()
+        except OSError as error:
+            self._use_kept(error)
+
+    def _use_kept(self, error: OSError) -> None:
+        """Use the keys that the other workers use: this one replaces a worker that ended."""
+        digests = self._kept.load()
+        if digests is None:
+            raise SettingsError(
+                f"{PREFIX}API_KEYS_FILE={self._file} cannot be read: {error.strerror}"
+            ) from error
+        starts = range(0, len(digests), _DIGEST_BYTES)
+        self._digests = tuple(digests[i : i + _DIGEST_BYTES] for i in starts)
+        _LOG.error("the file of API keys cannot be read: %s", error.strerror)
+
+    def refresh(self) -> None:
+        """Read the file of keys anew.
+
+        Raises:
+            OSError: it cannot be read; the keys stay.
+        """
+        keys = [*self._given, *_keys_of(self._file)]
+        self._digests = tuple(_digest(key) for key in keys)
+        self._kept.store(b"".join(self._digests))
+
+    def check(self, path: str, headers: Headers) -> None:
+        """Let a request with a valid key pass, and every request to an open path.
+
+        Raises:
+            Unauthorized: it has none.
+        """
+        if not (self._given or self._file) or path in self._open:
+            return
+        scheme, _, bearer = headers.get("Authorization", "").partition(" ")
+        key = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-API-Key", "")
+        digest = _digest(key)
+        valid = False
+        for known in self._digests:
+            valid |= hmac.compare_digest(digest, known)
+        if not valid:
+            raise Unauthorized("send a valid key: Authorization: Bearer … or X-API-Key: …")
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _keys_of(file: Path | None) -> list[str]:
+    """One key a line; empty lines and lines that begin with # are skipped."""
+    if file is None:
+        return []
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")  # a key is any bytes
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

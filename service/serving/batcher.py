@@ -1,0 +1,286 @@
+"""Dynamic batching: images that are ready at the same moment go through the network together.
+
+No image waits for others to come: a batch is what is there. Under an event loop, small images are
+decoded and predicted on the loop itself, where handing them to a thread would cost more than the
+work. Large images are decoded by threads and join the next batch. A slow network runs in a thread
+of its own, so that the loop can answer probes. Without an event loop (gthread, or Flask's test
+client), the threads that wait for an answer take turns at the network.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+
+from service.inference.classifier import Classifier
+from service.inference.errors import ImageError
+from service.serving.context import RequestContext
+from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles
+from service.serving.parameters import parse_top_k
+from service.serving.pipeline import Decoded, Opened, Outcome, Pipeline, PredictRequest
+from service.serving.problems import problem_of
+from service.serving.uploads import Upload, uploads
+
+_LOG = logging.getLogger("labelserve")
+
+# An image with at most this many pixels is decoded in well under a millisecond.
+SMALL_PIXELS = 100_000
+# A file of at most this many bytes is opened, or refused, in well under a millisecond. Larger ones
+# can hold a million chunks, thousands of scans or a bomb: a second of work before the first pixel.
+SMALL_BYTES = 32_768
+# How long one batch may keep the event loop.
+TURN_SECONDS = 0.02
+
+# The body of a 200, or what failed.
+Answer = bytes | Exception
+Soon = Callable[[Callable[[], None]], object]
+Done = Callable[[Outcome], None]
+
+
+class Batcher:
+    """Runs the pipeline's phases for all requests of one worker.
+
+    Args:
+        pipeline: the phases.
+        max_batch_size: images that go through the network together, at most.
+        max_files: files of one form.
+    """
+
+    def __init__(self, pipeline: Pipeline, max_batch_size: int, max_files: int) -> None:
+        self._pipeline = pipeline
+        self._max_batch_size = max_batch_size
+        self._max_files = max_files
+        self._waiting: deque[tuple[Decoded, Done]] = deque()
+        self._turn = threading.Lock()  # at the network, where there is no event loop
+        self._loop: _OnLoop | None = None
+
+    # ---- for a thread ------------------------------------------------------------------------
+
+    def answer(self, request: PredictRequest) -> bytes:
+        """The JSON body of a 200 for a request with one image.
+
+        Raises:
+            RequestError, ImageError: ``problems`` knows the status of each.
+        """
+        opened = self._pipeline.open(request)
+        with self._pipeline.decoding(request.context):
+            decoded = self._pipeline.decode(opened)
+        (outcome,) = self._predict([decoded], request.context)
+        return self._encoded(decoded.classifier, outcome)
+
+    def answer_many(self, request: PredictRequest) -> bytes:
+        """The JSON body of a 200 for a form of images: one result for each file, in order.
+
+        Raises:
+            RequestError: the form cannot be used. What is wrong with one file is in its result.
+        """
+        classifier, top_k = self._pipeline.models.current, parse_top_k(request.query)
+        files = uploads(request.body, request.content_type, self._max_files)
+        if not files:
+            raise MissingImage("the form holds no file")
+        if len(files) > self._max_files:
+            raise TooManyFiles(f"the form holds {len(files)} files, {self._max_files} are allowed")
+        results: list[dict[str, object]] = []
+        for start in range(0, len(files), self._max_batch_size):
+            some = files[start : start + self._max_batch_size]
+            images = [self._decoded_file(one, classifier, top_k, request.context) for one in some]
+            results += self._results(some, images, request.context)
+        return self._pipeline.encode(classifier, {"results": results})
+
+    def _decoded_file(
+        self, file: Upload, classifier: Classifier, top_k: int | None, context: RequestContext
+    ) -> Decoded | ImageError | BodyTooLarge:
+        try:
+            opened = self._pipeline.open_image(file.data, classifier, top_k, context)
+            with self._pipeline.decoding(context):
+                return self._pipeline.decode(opened)
+        except (ImageError, BodyTooLarge) as error:
+            return error
+
+    def _results(
+        self,
+        files: Sequence[Upload],
+        images: Sequence[Decoded | ImageError | BodyTooLarge],
+        context: RequestContext,
+    ) -> list[dict[str, object]]:
+        outcomes = iter(self._predict([one for one in images if isinstance(one, Decoded)], context))
+        results: list[dict[str, object]] = []
+        for file, image in zip(files, images, strict=True):
+            result: dict[str, object] = {"filename": file.filename}
+            if isinstance(image, Decoded):
+                outcome = next(outcomes)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                result["predictions"] = outcome
+            else:
+                result["problem"] = problem_of(image)
+            results.append(result)
+        return results
+
+    def _predict(self, images: Sequence[Decoded], context: RequestContext) -> list[Outcome]:
+        """Wait for the images' outcomes, not beyond the deadline."""
+        futures: list[Future[Outcome]] = [Future() for _ in images]
+        for image, future in zip(images, futures, strict=True):
+            self._waiting.append((image, future.set_result))
+        if self._loop is not None:
+            self._loop.schedule(self._run_on_loop)
+        else:
+            self._take_turns(futures, context)
+        try:
+            return [future.result(timeout=context.remaining) for future in futures]
+        except TimeoutError:
+            context.check_wanted()
+            raise
+
+    def _take_turns(self, futures: Sequence[Future[Outcome]], context: RequestContext) -> None:
+        """Run batches, also for others, until the own images are done."""
+        while not all(future.done() for future in futures):
+            if not self._turn.acquire(timeout=context.remaining):
+                context.check_wanted()
+            try:
+                if not all(future.done() for future in futures):
+                    _deliver(self._run_batch())
+            finally:
+                self._turn.release()
+
+    # ---- for an event loop -------------------------------------------------------------------
+
+    def run_on(self, soon: Soon, decoders: Executor) -> None:
+        """Let an event loop run the batches from now on.
+
+        Args:
+            soon: the loop's ``call_soon_threadsafe``.
+            decoders: threads that decode large images.
+        """
+        self._loop = _OnLoop(soon, decoders)
+
+    def stop(self) -> None:
+        """The event loop ends: what waits is not predicted any more."""
+        if self._loop is not None:
+            self._loop.network.shutdown(wait=False, cancel_futures=True)
+
+    def submit(self, request: PredictRequest, done: Callable[[Answer], None]) -> None:
+        """Answer a request with one image; called on the event loop, and never waits.
+
+        Args:
+            request: a whole request.
+            done: called on the event loop, after this call has returned.
+        """
+        assert self._loop is not None, "run_on comes first"  # noqa: S101
+        opened = None
+        try:
+            if len(request.body) <= SMALL_BYTES:
+                opened = self._pipeline.open(request)
+                if opened.image.source_pixels <= SMALL_PIXELS:
+                    self._add(self._pipeline.decode(opened), done)
+                    return
+        except Exception as error:  # noqa: BLE001  the client gets an answer
+            self._loop.soon(partial(done, error))
+            return
+        self._loop.decoders.submit(self._decode, request, opened, time.monotonic(), done)
+
+    def _decode(
+        self,
+        request: PredictRequest,
+        opened: Opened | None,
+        since: float,
+        done: Callable[[Answer], None],
+    ) -> None:
+        """In a thread: decode a large image."""
+        assert self._loop is not None  # noqa: S101
+        request.context.wait_since(since)
+        try:
+            opened = opened or self._pipeline.open(request)
+            with self._pipeline.decoding(request.context):
+                decoded = self._pipeline.decode(opened)
+        except Exception as error:  # noqa: BLE001  the client gets an answer
+            self._loop.soon(partial(done, error))
+        else:
+            self._add(decoded, done)
+
+    def _add(self, decoded: Decoded, done: Callable[[Answer], None]) -> None:
+        assert self._loop is not None  # noqa: S101
+
+        def encode(outcome: Outcome) -> None:
+            try:
+                done(self._encoded(decoded.classifier, outcome))
+            except Exception as error:  # noqa: BLE001  the client gets an answer
+                done(error)
+
+        self._waiting.append((decoded, encode))
+        self._loop.schedule(self._run_on_loop)
+
+    def _run_on_loop(self) -> None:
+        loop = self._loop
+        assert loop is not None  # noqa: S101
+        loop.scheduled = False
+        if not self._waiting:
+            return
+        if self._images_per_turn:
+            _deliver(self._run_batch())
+            if self._waiting:
+                loop.schedule(self._run_on_loop)
+        else:
+            loop.network.submit(self._run_in_thread, loop)
+
+    def _run_in_thread(self, loop: "_OnLoop") -> None:
+        """A slow network: one image at a time, delivered on the loop."""
+        while self._waiting:
+            loop.soon(partial(_deliver, self._run_batch()))
+
+    # ---- for both ----------------------------------------------------------------------------
+
+    @property
+    def _images_per_turn(self) -> int:
+        """Images that the network takes in one turn; 0 if one is too slow for the event loop."""
+        seconds = self._pipeline.models.current.seconds_per_image
+        return min(self._max_batch_size, int(TURN_SECONDS / max(seconds, 1e-6)))
+
+    def _run_batch(self) -> list[tuple[Done, Outcome]]:
+        """Predict what waits, as much as one turn may take."""
+        batch: list[tuple[Decoded, Done]] = []
+        outcomes: list[tuple[Done, Outcome]] = []
+        limit = max(1, self._images_per_turn)
+        while self._waiting and len(batch) < limit:
+            image, done = self._waiting.popleft()
+            try:
+                image.context.check_wanted()
+            except Exception as error:  # noqa: BLE001
+                outcomes.append((done, error))
+            else:
+                batch.append((image, done))
+        found = self._pipeline.predict([image for image, _ in batch])
+        outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
+        return outcomes
+
+    def _encoded(self, classifier: Classifier, outcome: Outcome) -> bytes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return self._pipeline.encode(classifier, {"predictions": outcome})
+
+
+class _OnLoop:
+    """An event loop that runs batches, and the threads beside it."""
+
+    def __init__(self, soon: Soon, decoders: Executor) -> None:
+        self.soon = soon
+        self.decoders = decoders
+        self.network = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self.scheduled = False
+
+    def schedule(self, run: Callable[[], None]) -> None:
+        """Run a batch in the next iteration, with all images that are added until then."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.soon(run)
+
+
+def _deliver(outcomes: Sequence[tuple[Done, Outcome]]) -> None:
+    for done, outcome in outcomes:
+        try:
+            done(outcome)
+        except Exception:  # noqa: BLE001  the other clients get their answers
+            _LOG.exception("an answer could not be delivered")

@@ -1,0 +1,124 @@
+"""One request while it is answered: its id, deadline, phases, and whether the client waits."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.runtime.records import RequestRecord
+from service.serving.errors import ClientDisconnected, DeadlineExceeded
+
+# Kept if it cannot forge a log line, a header or a metric.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+UNMATCHED = "unmatched"
+
+
+class Headers(Protocol):
+    """A request's header fields, of any server or framework."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """The first value of a name, in whatever case it was sent."""
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """What is known of one request while it is answered; times in seconds of the monotonic clock.
+
+    ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
+    admission counts it; ``abandoned``: the client has disconnected or was told that its time is
+    over; ``ended``: when it was answered.
+    """
+
+    request_id: str
+    method: str
+    started: float
+    deadline: float
+    route: str = UNMATCHED
+    bytes_in: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
+    images: list[tuple[int, int]] = field(default_factory=list)
+    top: list[tuple[str, float]] = field(default_factory=list)
+    problem: str | None = None
+    admitted: float | None = None
+    abandoned: bool = False
+    ended: float | None = None
+
+    @classmethod
+    def begin(cls, method: str, headers: Headers, timeout: float) -> "RequestContext":
+        """A request whose head has just been read, with ``timeout`` seconds to be answered in."""
+        now = time.monotonic()
+        return cls(request_id_of(headers), method, now, now + timeout)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def check_wanted(self) -> None:
+        """Stop here if the client no longer waits for the answer.
+
+        Raises:
+            ClientDisconnected: the client has closed its connection.
+            DeadlineExceeded: the request's time is over.
+        """
+        if self.abandoned:
+            raise ClientDisconnected("the client has closed its connection")
+        if time.monotonic() >= self.deadline:
+            raise DeadlineExceeded(
+                f"the request was not answered within {self.deadline - self.started:g} s"
+            )
+
+    def add_phase(self, name: str, seconds: float) -> None:
+        """Add to the time of a phase."""
+        self.phases[name] = self.phases.get(name, 0.0) + seconds
+
+    def wait_since(self, moment: float) -> None:
+        """Add the time since a moment of the monotonic clock to the phase ``wait``."""
+        self.add_phase("wait", time.monotonic() - moment)
+
+    def record(self, status: int) -> RequestRecord:
+        """What monitoring is told of this request, which has ended."""
+        ended = self.ended or time.monotonic()
+        return RequestRecord(
+            request_id=self.request_id,
+            method=self.method,
+            route=self.route,
+            status=status,
+            ended=ended,
+            seconds=ended - self.started,
+            bytes_in=self.bytes_in,
+            phases=self.phases,
+            images=self.images,
+            top=self.top,
+            problem=self.problem,
+        )
+
+    def phase(self, name: str) -> "_Phase":
+        """Add the time that a ``with`` block takes to a phase."""
+        return _Phase(self, name)
+
+
+class _Phase:
+    """A class: a generator would cost more than most of what is timed."""
+
+    def __init__(self, context: RequestContext, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._context.add_phase(self._name, time.monotonic() - self._begun)
+
+
+def request_id_of(headers: Headers) -> str:
+    """``X-Request-ID`` if short and plain, else the trace of ``traceparent``, else a new one."""
+    given = headers.get("X-Request-ID", "")
+    if _PLAIN_ID.fullmatch(given):
+        return given
+    trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return trace.group(1) if trace else secrets.token_hex(16)

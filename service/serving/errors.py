@@ -1,0 +1,68 @@
+"""Why a request is not answered, beyond what is wrong with its image.
+
+RequestError
+├── Unauthorized            no valid API key
+├── BadParameter            a query parameter that is not as documented
+├── BadBody                 the body cannot be taken apart, or ended early
+├── MissingImage            no image, or not exactly one where one is expected
+├── WrongMediaType          the declared type is no image
+├── BodyTooLarge            more bytes than allowed
+├── TooManyFiles            more files in a batch than allowed
+├── BodyTimeout             the body came too slowly
+├── Overloaded              as many requests in flight as allowed
+├── NotReady                starting or draining
+├── DeadlineExceeded        the request's time is over
+└── ClientDisconnected      the client has closed its connection
+"""
+
+
+class RequestError(Exception):
+    """Base of what service.serving raises on purpose."""
+
+
+class Unauthorized(RequestError):
+    """The request carries no valid API key."""
+
+
+class BadParameter(RequestError):
+    """A query parameter is not as documented."""
+
+
+class BadBody(RequestError):
+    """The body cannot be taken apart, or ended early."""
+
+
+class MissingImage(RequestError):
+    """There is no image, or not exactly one where one is expected."""
+
+
+class WrongMediaType(RequestError):
+    """The declared media type is no image."""
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than allowed."""
+
+
+class TooManyFiles(RequestError):
+    """The batch has more files than allowed."""
+
+
+class BodyTimeout(RequestError):
+    """The body came too slowly."""
+
+
+class Overloaded(RequestError):
+    """As many requests are in flight as allowed."""
+
+
+class NotReady(RequestError):
+    """The service is starting or draining."""
+
+
+class DeadlineExceeded(RequestError):
+    """The request's time is over."""
+
+
+class ClientDisconnected(RequestError):
+    """The client has closed its connection. The answer is counted and cannot be delivered."""

@@ -1,0 +1,115 @@
+"""The model being served, and its replacement while requests are answered.
+
+The file is looked at every few seconds, and at once after SIGHUP. A changed file has to look the
+same twice, so that one that is being copied is left alone. Then it is opened beside the old model,
+answers its warm-up, and replaces the old one between two requests. A file that cannot be used is
+refused, once, and the old model stays.
+"""
+
+import logging
+
+from service.inference.classifier import Classifier, FileState, file_state, read_model
+from service.inference.errors import ModelError, ModelTooLarge
+from service.runtime.metrics import Metrics
+from service.runtime.shared_bytes import SharedBytes
+from service.runtime.sizing import Sizing, file_size
+
+_LOG = logging.getLogger("labelserve.model")
+
+
+class Models:
+    """The model that answers. ``current`` may be replaced at any time: a request takes it once.
+
+    Args:
+        sizing: the settings' model file, how to open it, and the memory there is.
+        last_model: the last-known-good model's bytes, which all workers share.
+        metrics: told of each model that is taken, or refused.
+        classifier: to answer with instead of the file.
+
+    Raises:
+        ModelError: the file cannot be used, and no worker has used one before.
+    """
+
+    def __init__(
+        self,
+        sizing: Sizing,
+        last_model: SharedBytes,
+        metrics: Metrics,
+        classifier: Classifier | None = None,
+    ) -> None:
+        self._sizing = sizing
+        self._path = sizing.settings.model
+        self._last_model = last_model
+        self._metrics = metrics
+        # Before the file is read: a later change is noticed.
+        self._taken = self._seen = self._state()
+        self.current = classifier or self._first()
+        self._report(self.current)
+
+    def look(self, *, now: bool = False) -> None:
+        """Look at the file once; ``now`` takes a change without waiting for a second look."""
+        state = self._state()
+        same, self._seen = state == self._seen, state
+        if state is None or state == self._taken or not (same or now):
+            return
+        self._taken = state  # a file that is refused is not opened again
+        self._replace()
+
+    def _state(self) -> FileState | None:
+        return file_state(self._path)
+
+    def _first(self) -> Classifier:
+        """The file's model; the last-known-good one where the file cannot be used."""
+        try:
+            return self._open_file()
+        except ModelError as error:
+            data = self._last_model.load()
+            if data is None:
+                raise
+            self._metrics.model_loads.labels("refused").inc()
+            _LOG.error("model refused, the last-known-good one answers: %s", error)
+            return self._open(data)
+
+    def _replace(self) -> None:
+        before = self.current.card
+        try:
+            classifier = self._open_file()
+        except ModelError as error:
+            self._metrics.model_loads.labels("refused").inc()
+            fields = {"version_kept": before.version}
+            _LOG.error("new model refused: %s", error, extra={"fields": fields})
+            return
+        self.current = classifier
+        self._report(classifier)
+        card = classifier.card
+        fields = {"name": card.name, "version": card.version, "version_before": before.version}
+        _LOG.info("new model answers", extra={"fields": fields})
+
+    def _report(self, classifier: Classifier) -> None:
+        card = classifier.card
+        self._metrics.use_model(card.name, card.version, card.labels)
+
+    def _open_file(self) -> Classifier:
+        """Open the file, and keep it as the last-known-good model."""
+        self._check_room()
+        data = read_model(self._path)
+        classifier = self._open(data)
+        self._last_model.store(data)
+        return classifier
+
+    def _check_room(self) -> None:
+        size = file_size(self._path)
+        if not self._sizing.has_room(size):
+            needed, memory = self._sizing.needed_memory(size), self._sizing.machine.memory
+            raise ModelTooLarge(
+                f"model file {self._path} needs {needed / 1e6:.0f} MB of memory,"
+                f" and there are {memory / 1e6:.0f} MB"
+            )
+
+    def _open(self, data: bytes) -> Classifier:
+        return Classifier.open(
+            data,
+            self._path,
+            threads=self._sizing.inference_threads,
+            providers=self._sizing.settings.providers,
+        )

@@ -1,0 +1,127 @@
+"""Predictions without HTTP: the same answers for files, as CSV or JSON lines."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from tqdm import tqdm
+
+from service.inference.classifier import Classifier, Prediction
+from service.inference.errors import ImageError, ModelError
+from service.inference.imaging import decode_image
+from service.runtime.machine import available_cores
+from service.serving.problems import Problem, problem_of
+
+Result = list[Prediction] | Problem
+
+_SOME_FAILED = 1
+_NO_MODEL = 2
+
+
+class _Output(Protocol):
+    def write(self, text: str, /) -> Any: ...
+
+
+def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) -> int:
+    """Write an answer for each file to standard output, with a progress bar on standard error.
+
+    Returns:
+        The exit status: 0, 1 if a file could not be answered, 2 if the model cannot be used.
+    """
+    classifier = _opened(model)
+    if classifier is None:
+        return _NO_MODEL
+    write = csv_writer(sys.stdout) if form == "csv" else jsonl_writer(sys.stdout, classifier)
+    failed = 0
+    for file, result in tqdm(
+        results(classifier, files, top_k),
+        total=len(files),
+        unit="image",
+        disable=not sys.stderr.isatty(),
+    ):
+        write(file, result)
+        failed += isinstance(result, Problem)
+    if failed:
+        sys.stderr.write(f"{failed} of {len(files)} files could not be answered\n")
+    return _SOME_FAILED if failed else 0
+
+
+def print_card(model: Path) -> int:
+    """Write a model's card to standard output, for people; the exit status as above."""
+    classifier = _opened(model)
+    if classifier is None:
+        return _NO_MODEL
+    card = msgspec.json.format(classifier.card.to_json(), indent=2)
+    sys.stdout.write(card + "\n")
+    return 0
+
+
+def results(
+    classifier: Classifier, files: list[Path], top_k: int | None
+) -> Iterator[tuple[Path, Result]]:
+    """Each file with its predictions, or with what is wrong with it."""
+    for file in files:
+        try:
+            image = decode_image(
+                file.read_bytes(), classifier.input_size, classifier.card.input.resize
+            )
+        except ImageError as error:
+            yield file, problem_of(error)
+        except OSError as error:
+            yield file, _unreadable(error)
+        else:
+            (row,) = classifier.predict(image.pixels[None])
+            yield file, classifier.rank(row, top_k)
+
+
+def csv_writer(output: _Output) -> Any:
+    """Rows of file, rank, label, probability, problem: one a label, or one for a problem."""
+    rows = csv.writer(output, lineterminator="\n")
+    rows.writerow(["file", "rank", "label", "probability", "problem"])
+
+    def write(file: Path, result: Result) -> None:
+        if isinstance(result, Problem):
+            rows.writerow([_name(file), "", "", "", result.detail])
+            return
+        for rank, prediction in enumerate(result, start=1):
+            rows.writerow([_name(file), rank, prediction.label, prediction.probability, ""])
+
+    return write
+
+
+def jsonl_writer(output: _Output, classifier: Classifier) -> Any:
+    """One object a file: as over HTTP, with the file's name."""
+    model = {"name": classifier.card.name, "version": classifier.card.version}
+
+    def write(file: Path, result: Result) -> None:
+        key = "problem" if isinstance(result, Problem) else "predictions"
+        line = msgspec.json.encode({"file": _name(file), "model": model, key: result})
+        output.write(line.decode() + "\n")
+
+    return write
+
+
+def _name(file: Path) -> str:
+    """A file's name as text; bytes that are no text become U+FFFD."""
+    return os.fsencode(file).decode(errors="replace")
+
+
+def _opened(model: Path) -> Classifier | None:
+    try:
+        return Classifier.load(model, threads=max(1, int(available_cores())))
+    except ModelError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+
+
+def _unreadable(error: OSError) -> Problem:
+    return Problem(
+        type="about:blank",
+        title="The file cannot be read",
+        status=404,
+        detail=f"the file cannot be read: {error.strerror or error}",
+    )

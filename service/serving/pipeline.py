@@ -1,0 +1,182 @@
+"""Decode, predict, encode: the phases of one prediction, each written once.
+
+Every way to a prediction goes through here: a single image, a form of many, the asyncio worker,
+Flask under gthread. ``batcher`` decides which thread runs a phase, and which images are predicted
+together.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.classifier import Classifier, Prediction
+from service.inference.imaging import ImageLimits, OpenedImage, open_image
+from service.serving.context import RequestContext
+from service.serving.models import Models
+from service.serving.parameters import parse_top_k
+from service.serving.uploads import check_image_bytes, single_image
+from service.settings import Settings
+
+
+class PredictRequest(NamedTuple):
+    """A whole request for predictions; ``query`` is the raw query string."""
+
+    body: bytes
+    content_type: str
+    query: str
+    context: RequestContext
+
+
+class Opened(NamedTuple):
+    """An image whose header is read and within the limits, and the model that will answer."""
+
+    image: OpenedImage
+    image_bytes: int
+    classifier: Classifier
+    top_k: int | None
+    context: RequestContext
+
+
+class Decoded(NamedTuple):
+    """An image as the network takes it: ``pixels`` are uint8 [height, width, 3], RGB.
+
+    ``since``: when it was decoded (monotonic clock).
+    """
+
+    pixels: NDArray[np.uint8]
+    classifier: Classifier
+    top_k: int | None
+    context: RequestContext
+    since: float
+
+
+# The predictions for one image, most probable first, or why there are none.
+Outcome = list[Prediction] | Exception
+
+
+class Pipeline:
+    """The phases, within the settings' limits. Any thread may run them.
+
+    Args:
+        models: the model that answers.
+        settings: the limits on images.
+        decoders: how many large images may be decoded at the same time.
+    """
+
+    def __init__(self, models: Models, settings: Settings, decoders: int) -> None:
+        self.models = models
+        self._max_image_bytes = settings.max_image_bytes
+        self._image_limits = ImageLimits(max_pixels=settings.max_pixels, formats=settings.formats)
+        # A bound of its own, because decoding is what takes memory.
+        self._decoding = threading.BoundedSemaphore(decoders)
+
+    def open(self, request: PredictRequest) -> Opened:
+        """Find the one image of a request and read its header.
+
+        Raises:
+            RequestError, ImageError: the request or its image cannot be used.
+        """
+        top_k = parse_top_k(request.query)
+        data = single_image(request.body, request.content_type, self._max_image_bytes)
+        request.context.check_wanted()
+        return self.open_image(data, self.models.current, top_k, request.context)
+
+    def open_image(
+        self, data: bytes, classifier: Classifier, top_k: int | None, context: RequestContext
+    ) -> Opened:
+        """Read an image's header.
+
+        Raises:
+            BodyTooLarge, ImageError: it cannot be used.
+        """
+        check_image_bytes(data, self._max_image_bytes)
+        image = open_image(data, self._image_limits)
+        return Opened(image, len(data), classifier, top_k, context)
+
+    def decode(self, opened: Opened) -> Decoded:
+        """The pixels of an opened image.
+
+        Raises:
+            ImageError: it is broken after all.
+        """
+        classifier, context = opened.classifier, opened.context
+        with context.phase("decode"):
+            pixels = opened.image.decode(classifier.input_size, classifier.card.input.resize)
+        context.images.append((opened.image_bytes, opened.image.source_pixels))
+        return Decoded(pixels, classifier, opened.top_k, context, time.monotonic())
+
+    @contextmanager
+    def decoding(self, context: RequestContext) -> Iterator[None]:
+        """Hold one of the places for decoding large images; wait for it until the deadline.
+
+        Raises:
+            ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
+        """
+        with context.phase("wait"):
+            got = self._decoding.acquire(timeout=context.remaining)
+        try:
+            context.check_wanted()
+            yield
+        finally:
+            if got:
+                self._decoding.release()
+
+    def predict(self, batch: Sequence[Decoded]) -> list[Outcome]:
+        """Send decoded images through the network together; one outcome each, in order.
+
+        Images that were opened for another model (around its replacement) go separately. What fails
+        for one image fails for that image alone.
+        """
+        outcomes: dict[int, Outcome] = {}
+        by_model: dict[int, list[int]] = {}
+        for place, image in enumerate(batch):
+            by_model.setdefault(id(image.classifier), []).append(place)
+        for places in by_model.values():
+            try:
+                rows = _rows([batch[place] for place in places])
+            except Exception as error:  # noqa: BLE001  each client gets an answer
+                outcomes |= dict.fromkeys(places, error)
+            else:
+                outcomes |= {
+                    place: _ranked(batch[place], row)
+                    for place, row in zip(places, rows, strict=True)
+                }
+        return [outcomes[place] for place in range(len(batch))]
+
+    def encode(self, classifier: Classifier, content: dict[str, object]) -> bytes:
+        """The JSON body of a 200: the model that answered, then ``content``."""
+        card = classifier.card
+        model = {"name": card.name, "version": card.version}
+        return msgspec.json.encode({"model": model, **content})
+
+
+def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
+    """Probabilities, float32 [N, labels], of N images for one model."""
+    begun = time.monotonic()
+    rows = images[0].classifier.predict(np.stack([image.pixels for image in images]))
+    spent = time.monotonic() - begun
+    waited: dict[int, float] = {}
+    contexts: dict[int, RequestContext] = {}
+    for image in images:  # a form's images share one context, and its time passes once
+        contexts[id(image.context)] = image.context
+        wait = begun - image.since
+        waited[id(image.context)] = max(wait, waited.get(id(image.context), 0.0))
+    for key, context in contexts.items():
+        context.add_phase("inference", spent)
+        context.add_phase("wait", waited[key])
+    return rows
+
+
+def _ranked(image: Decoded, row: NDArray[np.float32]) -> Outcome:
+    try:
+        predictions = image.classifier.rank(row, image.top_k)
+        image.context.top.append((predictions[0].label, predictions[0].probability))
+    except Exception as error:  # noqa: BLE001
+        return error
+    return predictions

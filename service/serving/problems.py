@@ -1,0 +1,96 @@
+"""Exception to status, and the one JSON shape of every error (RFC 9457)."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+from service.inference import errors as inference
+from service.serving import errors as serving
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457's members, and the id under which the log knows the request."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """A short name for metrics and logs."""
+        kind = self.type.rpartition(":")[2]
+        return kind if kind != "blank" else f"status-{self.status}"
+
+    def to_json(self) -> bytes:
+        """The body of the answer."""
+        return msgspec.json.encode(self)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all problems of one kind share."""
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: dict[type[Exception], Kind] = {
+    inference.EmptyImage: Kind(400, "empty-image", "The image is empty"),
+    inference.UnsupportedFormat: Kind(415, "unsupported-format", "Not an image format read here"),
+    inference.BrokenImage: Kind(422, "broken-image", "The image cannot be decoded"),
+    inference.TooManyPixels: Kind(422, "too-many-pixels", "The image has too many pixels"),
+    serving.Unauthorized: Kind(401, "unauthorized", "A valid API key is needed"),
+    serving.BadParameter: Kind(400, "bad-parameter", "A parameter is not valid"),
+    serving.BadBody: Kind(400, "bad-body", "The request body cannot be read"),
+    serving.MissingImage: Kind(400, "missing-image", "One image is expected"),
+    serving.WrongMediaType: Kind(415, "wrong-media-type", "The media type is no image"),
+    serving.BodyTooLarge: Kind(413, "body-too-large", "The request has too many bytes"),
+    serving.TooManyFiles: Kind(413, "too-many-files", "The request has too many files"),
+    serving.BodyTimeout: Kind(408, "body-timeout", "The request body came too slowly"),
+    serving.Overloaded: Kind(429, "overloaded", "The service is busy"),
+    serving.NotReady: Kind(503, "not-ready", "The service is not ready"),
+    serving.DeadlineExceeded: Kind(504, "deadline-exceeded", "The request took too long"),
+    serving.ClientDisconnected: Kind(
+        499, "client-disconnected", "The client closed its connection"
+    ),
+}
+
+
+def problem_of(error: Exception, request_id: str | None = None) -> Problem:
+    """The problem that a domain error is; KeyError for any other exception."""
+    kind = KINDS[type(error)]
+    return Problem(
+        type=f"urn:labelserve:problem:{kind.slug}",
+        title=kind.title,
+        status=kind.status,
+        detail=str(error),
+        request_id=request_id,
+    )
+
+
+def problem_of_status(status: int, detail: str, request_id: str | None = None) -> Problem:
+    """The problem of a plain HTTP status, where there is no domain error."""
+    return Problem(
+        type="about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        request_id=request_id,
+    )
+
+
+def problem_headers(status: int) -> dict[str, str]:
+    """What an answer of this status carries besides its body."""
+    headers = {"Content-Type": MEDIA_TYPE}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return headers

@@ -1,0 +1,65 @@
+"""Responses: the headers that all have, and what an error becomes."""
+
+import logging
+from typing import NamedTuple
+
+from service.inference.errors import ImageError
+from service.serving.context import RequestContext
+from service.serving.errors import RequestError
+from service.serving.problems import Problem, problem_headers, problem_of, problem_of_status
+
+_LOG = logging.getLogger("labelserve")
+
+JSON = {"Content-Type": "application/json"}
+
+# What security scanners expect of an API: no answer is a page, a script or to be cached.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Response(NamedTuple):
+    """A status, the headers of its own and a body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def common_headers(context: RequestContext) -> dict[str, str]:
+    """What every response carries besides its own headers."""
+    return {"X-Request-ID": context.request_id, **SECURITY_HEADERS}
+
+
+def json_response(body: bytes, context: RequestContext) -> Response:
+    """A 200 with all headers."""
+    return Response(200, JSON | common_headers(context), body)
+
+
+def error_response(error: Exception, context: RequestContext) -> Response:
+    """The response to a request that failed, with all headers.
+
+    A domain error becomes its problem. Any other exception is a bug of the service: the log gets
+    the traceback, the client a 500 with the id to find it by.
+    """
+    if isinstance(error, RequestError | ImageError):
+        return _problem_response(problem_of(error, context.request_id), context)
+    fields = {"request_id": context.request_id}
+    _LOG.error("unexpected error", exc_info=error, extra={"fields": fields})
+    return status_response(500, "an unexpected error; the log has it by this request's id", context)
+
+
+def status_response(status: int, detail: str, context: RequestContext) -> Response:
+    """The response of a plain HTTP status that no domain error stands for, with all headers."""
+    return _problem_response(problem_of_status(status, detail, context.request_id), context)
+
+
+def _problem_response(problem: Problem, context: RequestContext) -> Response:
+    if context.ended is None:  # else it is counted as what the client was told
+        context.problem = problem.reason
+    headers = problem_headers(problem.status) | common_headers(context)
+    return Response(problem.status, headers, problem.to_json())

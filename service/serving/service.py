@@ -1,0 +1,86 @@
+"""The composition root: builds the parts of one worker's service, and gives each what it needs."""
+
+import logging
+from dataclasses import dataclass
+
+from service.inference.classifier import Classifier
+from service.runtime.metrics import Metrics
+from service.runtime.shared_state import WorkerSlot, current_slot
+from service.runtime.sizing import Sizing
+from service.serving.accounting import Accounting
+from service.serving.admission import Admission
+from service.serving.auth import Auth
+from service.serving.batcher import Batcher
+from service.serving.endpoints import PREDICT, PREDICT_BATCH, Endpoints
+from service.serving.models import Models
+from service.serving.pipeline import Pipeline
+from service.serving.problems import KINDS
+from service.settings import Settings
+
+_LOG = logging.getLogger("labelserve")
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts, for whoever answers requests: the server's connections and the Flask routes."""
+
+    sizing: Sizing
+    slot: WorkerSlot
+    metrics: Metrics
+    models: Models
+    auth: Auth
+    admission: Admission
+    accounting: Accounting
+    batcher: Batcher
+    endpoints: Endpoints
+
+    @property
+    def settings(self) -> Settings:
+        """What the operator has set, as far as it fits the machine."""
+        return self.sizing.settings
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings | None = None,
+        classifier: Classifier | None = None,
+        slot: WorkerSlot | None = None,
+    ) -> "Service":
+        """Build all parts, and open the model.
+
+        Args:
+            settings: by default those of the process's shared state, else of the environment.
+            classifier: to answer with instead of the settings' model file.
+            slot: the worker's slot, by default the one that gunicorn's hooks gave.
+
+        Raises:
+            SettingsError: a setting cannot be understood or used.
+            ModelError: the model cannot be used.
+        """
+        slot = slot or current_slot()
+        state = slot.state
+        sizing = state.sizing if settings is None else None
+        sizing = sizing or Sizing.fitted(settings or Settings.from_environ())
+        settings = sizing.settings
+        reasons = [kind.slug for kind in KINDS.values()]
+        metrics = Metrics(state, sizing.machine.memory, (PREDICT, PREDICT_BATCH), reasons)
+        models = Models(sizing, state.last_model, metrics, classifier)
+        if slot.number == 0:  # the other workers would say the same
+            _LOG.info("inference by %s", ", ".join(models.current.providers))
+        auth = Auth(settings, state.last_keys)
+        admission = Admission(
+            sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
+        )
+        pipeline = Pipeline(models, settings, sizing.decoders)
+        batcher = Batcher(pipeline, sizing.max_batch_size, settings.max_batch_files)
+        return cls(
+            sizing=sizing,
+            slot=slot,
+            metrics=metrics,
+            models=models,
+            auth=auth,
+            admission=admission,
+            accounting=Accounting(metrics, slot),
+            batcher=batcher,
+            endpoints=Endpoints(settings, batcher, auth, admission, state),
+        )

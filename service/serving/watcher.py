@@ -1,0 +1,52 @@
+"""Files that may change while the service runs: the model, and the API keys."""
+
+import logging
+import threading
+import time
+
+from service.runtime.shared_state import SharedState
+from service.serving.auth import Auth
+from service.serving.models import Models
+
+_LOG = logging.getLogger("labelserve.watcher")
+# How often a SIGHUP is looked for.
+_HANGUP_SECONDS = 0.25
+
+
+class Watcher:
+    """Looks at both files every ``poll_seconds``, and at once after SIGHUP."""
+
+    def __init__(self, models: Models, auth: Auth, state: SharedState, poll_seconds: float) -> None:
+        self._models = models
+        self._auth = auth
+        self._state = state
+        self._poll_seconds = poll_seconds
+        self._hangups = state.hangups
+
+    def start(self) -> None:
+        """Watch from a thread of its own, until the process ends."""
+        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+
+    def _watch(self) -> None:
+        due = 0.0
+        while True:
+            time.sleep(_HANGUP_SECONDS)
+            hangups = self._state.hangups
+            hung_up = hangups != self._hangups
+            if hung_up or time.monotonic() >= due:
+                self._hangups = hangups
+                due = time.monotonic() + self._poll_seconds
+                self._look(now=hung_up)
+
+    def _look(self, *, now: bool) -> None:
+        try:
+            self._refresh_keys()
+            self._models.look(now=now)
+        except Exception:  # noqa: BLE001  the next look may work
+            _LOG.exception("the model or the keys could not be looked at")
+
+    def _refresh_keys(self) -> None:
+        try:
+            self._auth.refresh()
+        except OSError as error:
+            _LOG.error("the file of API keys cannot be read: %s", error.strerror)
