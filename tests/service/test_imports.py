@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import ROOT
 
 FOREIGN = ("tensorflow", "keras", "matplotlib", "sklearn", "tf2onnx", "onnx", "h5py", "training")
@@ -66,9 +66,9 @@ print(response.status_code, response.json["predictions"][0]["label"])
 
 
 def test_predictions_without_any_of_it(tiny_model: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "red.png"
-    picture.write_bytes(encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG"))
-    said = run(BLOCKED, ",".join(FOREIGN), str(tiny_model), str(picture))
+    file = tmp_path / "red.png"
+    file.write_bytes(encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG"))
+    said = run(BLOCKED, ",".join(FOREIGN), str(tiny_model), str(file))
     assert said.split() == ["200", "red"]
 
 

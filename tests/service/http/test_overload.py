@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from service.transport.loop import REFUSAL_SECONDS, REFUSALS_AT_ONCE_SECONDS
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import (
     WORKERS,
     Reply,
@@ -190,7 +190,7 @@ def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
 
 
 def test_one_slow_image_holds_nobody_up(tiny_model: Path) -> None:
-    """With two decoders a small picture passes a large one, on connections of their own."""
+    """With two decoders a small image passes a large one, on connections of their own."""
     with start_server(tiny_model, decoders=2) as server:
         done = threading.Event()
 
