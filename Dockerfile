@@ -2,24 +2,16 @@
 #
 # It builds with BuildKit and with the classic builder alike: no syntax line, no cache mounts.
 
-# --- the virtual environment, made where there is a compiler ---------------------------------------
+# --- the virtual environment, without what serving does not open -----------------------------------
 FROM python:3.13-slim-trixie AS build
 
-# One dependency, gunicorn's HTTP parser gunicorn_h1c, is published for Linux as C source only. The
-# official base brings Python's headers itself; a base with the distribution's Python does not.
-RUN apt-get update -qq \
- && headers="$(/usr/local/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
- && if [ -e "$headers/Python.h" ]; then python_headers=; else python_headers=libpython3-dev; fi \
- && apt-get install -y -qq --no-install-recommends gcc libc6-dev $python_headers
-
 # --without-pip: the base's own pip fills it from outside, so that the image needs no second one.
+# Every package has a wheel: nothing is compiled, and no package runs code of its own here.
 RUN /usr/local/bin/python3 -m venv --without-pip /opt/venv
-COPY requirements/build.txt requirements/fast.txt /build/
-RUN pip="/usr/local/bin/python3 -m pip --python /opt/venv/bin/python --disable-pip-version-check" \
- && install="$pip install --no-cache-dir --no-compile --root-user-action ignore --require-hashes" \
- && $install --requirement /build/build.txt \
- && CFLAGS=-g0 $install --requirement /build/fast.txt --no-build-isolation \
- && $pip uninstall --quiet --yes --root-user-action ignore setuptools
+COPY requirements/serve.txt /build/
+RUN /usr/local/bin/python3 -m pip --python /opt/venv/bin/python --disable-pip-version-check \
+    install --no-cache-dir --no-compile --root-user-action ignore --require-hashes \
+    --only-binary=:all: --requirement /build/serve.txt
 
 # What no part of serving opens. The largest is onnxruntime's library for C programs: the Python
 # module has the whole engine inside and does not link to it. That nothing of this is missed is tried
@@ -32,7 +24,7 @@ RUN cd /opt/venv/lib/python3.*/site-packages \
            numpy/random/_examples numpy/random/lib numpy/_pyinstaller \
            /opt/venv/bin/f2py /opt/venv/bin/numpy-config /opt/venv/bin/onnxruntime_test \
  && find . -type d -name tests -prune -exec rm -rf {} + \
- && find . -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete
+ && find . -type f -regex '.*\.\(c\|h\|pxd\|pxi\|pyi\|pyx\)' -delete
 
 # Compiled here, once: a container with a read-only root would compile at every start and in every
 # worker. Unchecked, because nobody edits these files.

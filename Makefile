@@ -36,12 +36,10 @@ image: ## build the container image labelserve:latest (ARGS= goes to docker buil
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: .venv/ready ## make the locks in requirements/ anew, with hashes and without addresses
-	for set in serve "fast --extra fast" "train --extra train" "dev --extra train --group dev" \
-	    "bench --group bench"; do \
+	for set in serve "train --extra train" "dev --extra train --group dev" "bench --group bench"; do \
 	    set -- $$set; name=$$1; shift; \
 	    $(COMPILE) pyproject.toml $$@ --output-file requirements/$$name.txt || exit 1; \
 	done
-	echo "setuptools>=80" | $(COMPILE) - --output-file requirements/build.txt
 
 # Every version in every lock, whatever Python or system it is for. pip-audit takes one version of a
 # package at a time, so second versions go into a second list. --strict, because without it a service
@@ -61,7 +59,7 @@ audit: .venv/ready ## known vulnerabilities of all locked packages (asks PyPI; A
 SBOM ?= results/sbom.json
 sbom: .venv/ready ## bill of materials of the serving image (CycloneDX JSON, SBOM= names the file)
 	@mkdir -p $(dir $(SBOM))
-	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements requirements/fast.txt \
+	@PYTHONWARNINGS=ignore .venv/bin/cyclonedx-py requirements requirements/serve.txt \
 	    --pyproject pyproject.toml --mc-type application --output-reproducible \
 	    --spec-version 1.6 --output-format JSON --output-file $(SBOM)
 	@echo "$(SBOM)"
@@ -79,7 +77,4 @@ clean: ## remove the virtual environments and caches
 	@echo "setting up $(@D) from $< (once)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/$(PIP) $<
-	@test $(@D) = .venv-train || test $(@D) = .venv-bench || { $(@D)/$(PIP) requirements/build.txt && \
-	    $(@D)/$(PIP) requirements/fast.txt --no-build-isolation 2>/dev/null; } || \
-	    echo "no C compiler, or no Python headers: gunicorn's parser in Python will do"
 	@touch $@

@@ -21,7 +21,7 @@ from service.inference.errors import (
     UnsupportedFormat,
 )
 from service.inference.imaging import DEFAULT_FORMATS
-from tests.pictures import encode, make_bmp, make_png, make_tiff, photograph, png_chunk, tiff_tags
+from tests.images import encode, make_bmp, make_png, make_tiff, photograph, png_chunk, tiff_tags
 
 # A body that just passes the service's limit of bytes would do; a part of it shows the same.
 LARGE = 5_000_000
@@ -118,7 +118,7 @@ def _odd_but_fine() -> Iterator[HostileImage]:
 
 def _not_images() -> Iterator[HostileImage]:
     contents = {
-        "text renamed to jpg": b"This is not a picture.\n" * 40,
+        "text renamed to jpg": b"This is not an image.\n" * 40,
         "html": b"<!DOCTYPE html><html><body><img src=x onerror=alert(1)></body></html>",
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
         "xml with entities": b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "b">]><svg>&b;</svg>',
@@ -143,14 +143,14 @@ def _not_images() -> Iterator[HostileImage]:
 
 
 def _truncated() -> Iterator[HostileImage]:
-    picture = photograph(2, 60, 80)
+    image = photograph(2, 60, 80)
     for image_format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"):
-        data = encode(picture, image_format)
+        data = encode(image, image_format)
         on_request = image_format not in DEFAULT_FORMATS
         for percent in (0, 2, 5, 10, 25, 50, 75, 90):
             part = data[: max(len(data) * percent // 100, 13)]
             name = f"{image_format} cut at {percent} %"
-            # JPEG 2000 is made to be cut: what is there gives a coarser picture, or none.
+            # JPEG 2000 is made to be cut: what is there gives a coarser image, or none.
             if image_format == "JPEG2000" and percent > 0:
                 continue
             yield HostileImage(name, partial(bytes, part), BrokenImage, on_request)

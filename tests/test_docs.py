@@ -21,8 +21,8 @@ from service.web.app import create_app
 from service.web.metrics import Metrics
 from service.web.problems import KINDS
 from service.web.scoreboard import Scoreboard
+from tests.images import encode
 from tests.monitoring import files
-from tests.pictures import encode
 from tests.server import ROOT, start_server
 
 DOCS = ROOT / "docs"

@@ -1,4 +1,4 @@
-"""A real ONNX model small enough to build in a test: it tells pictures by their mean colour."""
+"""A real ONNX model small enough to build in a test: it tells images by their mean colour."""
 
 import time
 from pathlib import Path

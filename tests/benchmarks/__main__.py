@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.hogging import look_for_hogs
+from tests.benchmarks.images import SMALL, image_bytes
 from tests.benchmarks.load import Body
 from tests.benchmarks.measure import Bench, say
 from tests.benchmarks.models import DEFAULT, model_file
-from tests.benchmarks.pictures import SMALL, picture
 from tests.benchmarks.plan import full_plan, quick_plan
 from tests.benchmarks.plot import plot
 from tests.benchmarks.report import replace_between, tables
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _hogging(servers: tuple[str, ...], model: str, runs: int, folder: Path) -> int:
     """1 where one of this project's workers got nothing in a run."""
     file = folder / "body"
-    file.write_bytes(picture(SMALL))
+    file.write_bytes(image_bytes(SMALL))
     said, idle = [], 0
     for name in servers if servers != SERVERS else (OURS,):
         shares = look_for_hogs(

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from tests.benchmarks.load import Body, run_load
+from tests.images import encode, photograph
 from tests.load.soak import MODEL
-from tests.pictures import encode, photograph
 from tests.server import Server, start_server
 
 CONNECTIONS = 16

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from service.capacity import available_cores
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
+from tests.benchmarks.images import SIZES, SMALL, image_bytes
 from tests.benchmarks.load import Body, Load, run_load
 from tests.benchmarks.models import model_file
 from tests.benchmarks.peers.model import Model
-from tests.benchmarks.pictures import SIZES, SMALL, picture
 from tests.benchmarks.plan import Cell, Plan
 from tests.benchmarks.servers import OURS, Server
 from tests.server import multipart
@@ -51,7 +51,7 @@ class Measured:
 
     @property
     def of_limit(self) -> float:
-        """Good answers as a share of what all cores do without HTTP, one picture at a time."""
+        """Good answers as a share of what all cores do without HTTP, one image at a time."""
         return self.load.good * max(1, self.cell.batch) / (self.alone * (os.cpu_count() or 1))
 
 
@@ -93,10 +93,10 @@ class Bench:
         self._plan = plan
         self._servers = servers
         self._folder = folder
-        self._pictures: dict[str, bytes] = {}
+        self._images: dict[str, bytes] = {}
         self._bodies: dict[Cell, Body] = {}
-        for name in sorted({cell.picture for cell in plan.cells()} | {SMALL}):
-            self._pictures[name] = picture(name)
+        for name in sorted({cell.image for cell in plan.cells()} | {SMALL}):
+            self._images[name] = image_bytes(name)
         for cell in plan.cells():
             self._bodies[cell] = self._body(cell)
 
@@ -125,8 +125,8 @@ class Bench:
             for name in self._order(number):
                 server = Server(name, path, workers, self._folder)
                 stack.callback(server.stop)
-                server.wait_until_ready(self._pictures[SMALL])
-                self._check(server, path, {cell.picture for cell in cells})
+                server.wait_until_ready(self._images[SMALL])
+                self._check(server, path, {cell.image for cell in cells})
                 warm = self._body(Cell(model, workers))
                 run_load(server.port, warm, 16, WARM_SECONDS)
                 running.append(server)
@@ -147,7 +147,7 @@ class Bench:
         return self._servers[first:] + self._servers[:first]
 
     def _measure(self, number: int, server: Server, cell: Cell, plain: Model) -> Measured:
-        data = self._pictures[cell.picture]
+        data = self._images[cell.image]
         before, used = _alone(plain, data), server.cpu_seconds()
         load = run_load(server.port, self._bodies[cell], cell.connections, self._plan.seconds)
         after = server.cpu_seconds()
@@ -157,21 +157,21 @@ class Bench:
 
     def _body(self, cell: Cell) -> Body:
         """The request's body, in a file that wrk can read."""
-        data, content_type = self._pictures[cell.picture], f"image/{SIZES[cell.picture][2].lower()}"
+        data, content_type = self._images[cell.image], f"image/{SIZES[cell.image][2].lower()}"
         path = "/predict"
         if cell.batch:
             files = [("image", f"{number}.jpg", data) for number in range(cell.batch)]
             data, headers = multipart(*files)
             content_type, path = headers["Content-Type"], "/predict/batch"
-        file = self._folder / f"body-{cell.picture.replace(' ', '-')}-{cell.batch}"
+        file = self._folder / f"body-{cell.image.replace(' ', '-')}-{cell.batch}"
         file.write_bytes(data)
         return Body(file, content_type, path)
 
-    def _check(self, server: Server, path: Path, pictures: set[str]) -> None:
+    def _check(self, server: Server, path: Path, images: set[str]) -> None:
         """Hold a server's answers against its own way of decoding, without HTTP."""
         classifier, plain = Classifier.load(path), Model(path)
-        for name in sorted(pictures):
-            data = self._pictures[name]
+        for name in sorted(images):
+            data = self._images[name]
             if server.name == OURS:
                 pixels = decode_image(data, classifier.input_size, classifier.card.input.resize)
                 (expected,) = classifier.predict(pixels.pixels[None])
@@ -198,7 +198,7 @@ def _alone(model: Model, data: bytes) -> float:
 
 def _line(found: Measured) -> str:
     cell, load = found.cell, found.load
-    what = f"{cell.model}, {cell.workers} workers, {cell.picture}, {cell.connections} connections"
+    what = f"{cell.model}, {cell.workers} workers, {cell.image}, {cell.connections} connections"
     batch = f", {cell.batch} in a form" if cell.batch else ""
     return (
         f"{found.round} {what}{batch}: {found.server} {load.good:.0f}/s ({found.of_limit:.2f}),"

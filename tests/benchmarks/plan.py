@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.benchmarks.images import PHOTOGRAPH, SIZES, SMALL
 from tests.benchmarks.models import DEFAULT, MODELS
-from tests.benchmarks.pictures import PHOTOGRAPH, SIZES, SMALL
 
 CONNECTIONS = (1, 4, 16, 64, 256, 1024)
 WORKERS = (1, 2)
@@ -13,11 +13,11 @@ BATCHES = (1, 4, 16, 64)
 
 @dataclass(frozen=True)
 class Cell:
-    """One load: ``connections`` that send ``picture``, or ``batch`` of it in a form."""
+    """One load: ``connections`` that send ``image``, or ``batch`` of it in a form."""
 
     model: str = DEFAULT
     workers: int = 2
-    picture: str = SMALL
+    image: str = SMALL
     connections: int = 16
     batch: int = 0
 
@@ -33,7 +33,7 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Every cell once, those of one model and number of workers together."""
         cells = {cell for table in self.tables.values() for cell in table.values()}
-        return sorted(cells, key=lambda c: (c.model, c.workers, c.batch, c.picture, c.connections))
+        return sorted(cells, key=lambda c: (c.model, c.workers, c.batch, c.image, c.connections))
 
 
 def full_plan(model: str = DEFAULT, rounds: int = 3, seconds: float = 4) -> Plan:
@@ -42,7 +42,7 @@ def full_plan(model: str = DEFAULT, rounds: int = 3, seconds: float = 4) -> Plan
     models = (model, *(name for name in MODELS if name != DEFAULT))
     tables = {
         "concurrency": {str(n): replace(base, connections=n) for n in CONNECTIONS},
-        "picture": {name: replace(base, picture=name) for name in SIZES},
+        "image": {name: replace(base, image=name) for name in SIZES},
         "model": {Path(name).stem: replace(base, model=name) for name in models},
         "workers": {str(n): replace(base, workers=n) for n in WORKERS},
         "batch": {str(n): replace(base, connections=4, batch=n) for n in BATCHES},
@@ -55,7 +55,7 @@ def quick_plan(model: str = DEFAULT) -> Plan:
     full = full_plan(model, rounds=1, seconds=1)
     kept = {
         "concurrency": ("1", "16", "64"),
-        "picture": (SMALL, PHOTOGRAPH),
+        "image": (SMALL, PHOTOGRAPH),
         "model": (Path(model).stem, "wide"),
         "workers": tuple(map(str, WORKERS)),
         "batch": ("1", "16"),

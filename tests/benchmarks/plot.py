@@ -1,4 +1,4 @@
-"""Results as a picture: what throughput and latency grow and fall with."""
+"""Results as a chart: what throughput and latency grow and fall with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ _COLOURS = dict(zip(SERVERS, ("#1f77b4", "#999999", "#d95f02"), strict=True))
 
 
 def plot(plan: Plan, results: Results, path: Path) -> None:
-    """Write the picture."""
+    """Write the chart."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     panels = [
         ("concurrency", "good answers a second", good),
         ("concurrency", "p99, ms", _p99),
-        ("picture", "good answers a second", good),
+        ("image", "good answers a second", good),
         ("model", "good answers a second", good),
     ]
     for axis, (name, title, what) in zip(axes.flat, panels, strict=True):

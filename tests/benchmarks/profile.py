@@ -37,7 +37,7 @@ from service.web import metrics
 from service.web.exchange import Exchange
 from service.web.prediction import Opened, encode_answer
 from service.web.service import Answer, Service
-from tests.benchmarks.pictures import SMALL, picture
+from tests.benchmarks.images import SMALL, image_bytes
 from tests.load.open_loop import http_request
 
 # In the order of a request.
@@ -82,7 +82,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A request that has been let in, with its picture."""
+    """A request that has been let in, with its image."""
 
     head: Head
     exchange: Exchange
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="for each column (default: 3)")
     chosen = parser.parse_args(arguments)
-    images = {path.name: path.read_bytes() for path in chosen.images} or {SMALL: picture(SMALL)}
+    images = {path.name: path.read_bytes() for path in chosen.images} or {SMALL: image_bytes(SMALL)}
     columns = profile(chosen.model, images, chosen.together, chosen.seconds)
     sys.stdout.write(table(columns) + "\n")
     return 0

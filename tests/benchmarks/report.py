@@ -13,13 +13,13 @@ from tests.benchmarks.servers import OURS
 
 _TITLES = {
     "concurrency": "Connections",
-    "picture": "Pictures",
+    "image": "Images",
     "model": "Models",
     "workers": "Workers",
-    "batch": "Pictures in one form (`/predict/batch`)",
+    "batch": "Images in one form (`/predict/batch`)",
 }
 # What a table's rows are called, where not as the table.
-_ROWS = {"concurrency": "connections", "batch": "pictures a form"}
+_ROWS = {"concurrency": "connections", "batch": "images a form"}
 
 
 class Rounds:
@@ -53,7 +53,7 @@ class Rounds:
 
 
 def good(found: Measured) -> float:
-    """Pictures answered a second."""
+    """Images answered a second."""
     return found.load.good * max(1, found.cell.batch)
 
 
@@ -73,8 +73,8 @@ def _preface(plan: Plan) -> str:
     return (
         f"{platform.machine()}, {available_cores():g} cores, Python {platform.python_version()};"
         f" medians of {plan.rounds} rounds of {plan.seconds:g} s, load from the same cores"
-        f" ({with_}). `/s` counts pictures with a good answer, least to most in brackets;"
-        " `of limit` is their share of what all cores do without HTTP, one picture at a time"
+        f" ({with_}). `/s` counts images with a good answer, least to most in brackets;"
+        " `of limit` is their share of what all cores do without HTTP, one image at a time"
         " through Pillow and onnxruntime, just before and after; `ratio` is this project over the"
         " other in the same round."
     )
@@ -86,7 +86,7 @@ def _about(name: str, cells: dict[str, Cell]) -> str:
     common = {
         "model": f"model `{Path(cell.model).stem}`",
         "workers": f"{cell.workers} workers",
-        "picture": f"picture {cell.picture}",
+        "image": f"image {cell.image}",
         "concurrency": f"{cell.connections} connections",
     }
     return ", ".join(text for key, text in common.items() if key != name).capitalize() + "."

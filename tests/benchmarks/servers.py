@@ -76,7 +76,7 @@ class Server:
             )
 
     def wait_until_ready(self, body: bytes) -> None:
-        """Until it answers a picture.
+        """Until it answers an image.
 
         Raises:
             ServerFailed: it ended, or does not in time.

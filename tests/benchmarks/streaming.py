@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tests.benchmarks.measure import say
-from tests.pictures import photograph
+from tests.images import photograph
 from tests.server import ROOT
 
 LABELS = 4

@@ -69,7 +69,7 @@ def test_a_graph_without_the_input_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph = make_graph()
-    graph.graph.input[0].name = graph.graph.node[0].input[0] = "picture"
+    graph.graph.input[0].name = graph.graph.node[0].input[0] = "photo"
     source = write_model(tmp_path / "m.onnx", None, graph)
     assert main([str(source), str(tmp_path / "out.onnx"), "--labels", "r,g,b"]) == 1
     assert "image" in capsys.readouterr().err

@@ -13,11 +13,11 @@ from PIL import Image
 from service.inference.classifier import Classifier
 from tests.benchmarks import load, measure, servers
 from tests.benchmarks.hogging import Shares, shares_of
+from tests.benchmarks.images import SIZES, SMALL, image_bytes
 from tests.benchmarks.load import Body, closed_loop, run_load
 from tests.benchmarks.measure import Bench, WrongAnswer
 from tests.benchmarks.models import MODELS, model_file
 from tests.benchmarks.peers.model import Model
-from tests.benchmarks.pictures import SIZES, SMALL, picture
 from tests.benchmarks.plan import Cell, Plan
 from tests.benchmarks.servers import FASTAPI, FLASK, OURS, ServerFailed
 from tests.server import Server, free_port, start_server
@@ -33,7 +33,7 @@ def running(tiny_model: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def body(tmp_path: Path) -> Body:
-    (tmp_path / "body").write_bytes(picture(SMALL))
+    (tmp_path / "body").write_bytes(image_bytes(SMALL))
     return Body(tmp_path / "body", "image/jpeg")
 
 
@@ -73,7 +73,7 @@ def test_refusals_are_no_throughput(
     running: Server, body: Body, monkeypatch: pytest.MonkeyPatch, wrk: str | None
 ) -> None:
     monkeypatch.setattr(load, "WRK", wrk)
-    body.file.write_bytes(b"no picture")
+    body.file.write_bytes(b"no image")
     found = run_load(running.port, body, 2, 0.2)
     assert found.answers == found.refused > 0
     assert found.good == 0
@@ -85,7 +85,7 @@ def test_a_server_that_is_not_there_is_loss(body: Body) -> None:
     assert found.lost > 0
 
 
-# ---- models and pictures -------------------------------------------------------------------------
+# ---- models and images --------------------------------------------------------------------------
 
 
 def test_models_are_of_the_contract_and_of_growing_cost(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_models_are_of_the_contract_and_of_growing_cost(tmp_path: Path) -> None:
     assert named["narrow"].seconds_per_image < named["widest"].seconds_per_image
 
 
-def test_pictures_are_what_their_names_say() -> None:
+def test_images_are_what_their_names_say() -> None:
     for name in (SMALL, "640x427", "640x427 PNG"):
-        with Image.open(io.BytesIO(picture(name))) as image:
+        with Image.open(io.BytesIO(image_bytes(name))) as image:
             assert (*image.size, image.format) == SIZES[name]
 
 
@@ -137,7 +137,7 @@ def test_a_server_that_ends_says_why(
     monkeypatch.setattr(servers, "command", lambda *_: ends)
     server = servers.Server(OURS, tiny_model, 1, tmp_path)
     with pytest.raises(ServerFailed, match="no luck today"):
-        server.wait_until_ready(picture(SMALL))
+        server.wait_until_ready(image_bytes(SMALL))
     assert server.processes() == []
 
 

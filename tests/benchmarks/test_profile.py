@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.benchmarks.profile import STEPS, table
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import ROOT
 
 

@@ -61,11 +61,11 @@ def test_tables_have_a_row_for_every_cell() -> None:
     assert (p50, p99, refused) == ("20", "200", "5%")
     assert float(of_limit) > 0
     assert peers[3] == peers[7] == "**1.00**"
-    assert len(rows(text, "Pictures in one form")["16"]) == 5  # nobody else takes forms
+    assert len(rows(text, "Images in one form")["16"]) == 5  # nobody else takes forms
     assert rows(text, "Start and memory")[OURS] == ["default", "2", "0.50", "200"]
 
 
-def test_forms_count_by_pictures() -> None:
+def test_forms_count_by_images() -> None:
     assert good(measured(1, OURS, 10, Cell(batch=16))) == 80
 
 
@@ -77,7 +77,7 @@ def test_the_quick_plan_is_a_part_of_the_full_one() -> None:
     assert len(set(full.cells())) == len(full.cells())
 
 
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+def test_the_plot_is_a_png(tmp_path: Path) -> None:
     plan = quick_plan()
     found = [measured(1, server, 1000, cell) for cell in plan.cells() for server in SERVERS[:2]]
     plot(plan, Results(found, []), tmp_path / "plot.png")

@@ -14,7 +14,7 @@ from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from tests.container.conftest import Run
 from tests.container.engine import HARDENED, Container, Engine
-from tests.pictures import encode, photograph, random_pixels
+from tests.images import encode, photograph, random_pixels
 from tests.server import free_port, multipart
 from tests.tiny_model import make_card, write_model
 
@@ -195,10 +195,10 @@ def test_predictions_without_http_from_the_same_image(
             "host",
             *HARDENED,
             "--volume",
-            f"{tmp_path}:/pictures:ro",
+            f"{tmp_path}:/images:ro",
             image,
         ),
-        *("predict", "--format", "jsonl", "models/default.onnx", "/pictures/a.png"),
+        *("predict", "--format", "jsonl", "models/default.onnx", "/images/a.png"),
     )
     (line,) = done.stdout.splitlines()
     check_answer(json.loads(line), data, classifier)

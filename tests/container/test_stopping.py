@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.container.conftest import Run
 from tests.container.engine import Container
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 
 CLIENTS = 4  # that ask again and again
 HALF_SENT = 4  # whose upload is under way

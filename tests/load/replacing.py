@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tests.images import encode, photograph
 from tests.load.open_loop import Outcome, http_request, offer
 from tests.nginx import start_nginx
-from tests.pictures import encode, photograph
 from tests.server import free_port
 
 REQUESTS = int(os.environ.get("REPLACE_REQUESTS", "10000"))
@@ -58,8 +58,8 @@ Start = Callable[[int | None], Replica]
 
 def replace_under_load(start: Start, nginx: str, folder: Path) -> tuple[Outcome, list[int]]:
     """Offer load through nginx while replicas are replaced in turn: answers, and exit statuses."""
-    pictures = [encode(photograph(seed, 64, 64), "JPEG") for seed in range(4)]
-    requests = [http_request("POST", "/predict", picture) for picture in pictures]
+    images = [encode(photograph(seed, 64, 64), "JPEG") for seed in range(4)]
+    requests = [http_request("POST", "/predict", image) for image in images]
     replicas = [start(None), start(None)]
     port = free_port()
     first, second = (replica.port for replica in replicas)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from service.settings import Settings
 from tests.hostile_images import hostile_images
+from tests.images import encode, photograph
 from tests.load.open_loop import http_request, offer
-from tests.pictures import encode, photograph
 from tests.server import Server, pss_bytes, start_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def requests() -> list[bytes]:
 async def soak(server: Server, seconds: float) -> Soak:
     """Offer load for ``seconds``, in slices, and look at what is there between them.
 
-    While a huge picture is decoded, hundreds of megabytes come and go; what must not grow is what
+    While a huge image is decoded, hundreds of megabytes come and go; what must not grow is what
     stays when everything is answered.
     """
     bodies = requests()

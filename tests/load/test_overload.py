@@ -23,7 +23,7 @@ PROBES = [http_request("GET", path) for path in ("/health/live", "/health/ready"
 def photograph() -> bytes:
     """Few bytes that take a worker some 100 ms: the generator has to share the machine with it.
 
-    Offering four times as many, and refusing three of them, takes cores too: of two, with pictures
+    Offering four times as many, and refusing three of them, takes cores too: of two, with images
     of 25 ms, a tenth, which is all that may be lost.
     """
     slope = np.add.outer(np.arange(3000), np.arange(3600)) // 16

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from tests.images import encode, photograph
 from tests.monitoring import files
 from tests.nginx import start_nginx
-from tests.pictures import encode, photograph
 from tests.server import Reply, Server, assert_problem, free_port, start_server
 
 EXAMPLE = files.DOCKER / "nginx" / "labelserve.conf"
@@ -79,12 +79,12 @@ def proxy(nginx: str, replica: Server, tmp_path: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def picture() -> bytes:
+def image() -> bytes:
     return encode(photograph(1, 64, 64), "JPEG")
 
 
-def test_a_replica_that_is_gone_costs_no_request(proxy: Proxy, picture: bytes) -> None:
-    replies = [proxy.post("/predict", picture) for _ in range(10)]
+def test_a_replica_that_is_gone_costs_no_request(proxy: Proxy, image: bytes) -> None:
+    replies = [proxy.post("/predict", image) for _ in range(10)]
     assert [reply.status for reply in replies] == [200] * 10
     assert "connect() failed" in proxy.errors.read_text()  # it was tried
 
@@ -103,7 +103,7 @@ def test_another_replica_is_asked_where_that_helps(
     nginx: str,
     replica: Server,
     tmp_path: Path,
-    picture: bytes,
+    image: bytes,
     answer: bytes,
     statuses: set[int],
 ) -> None:
@@ -111,7 +111,7 @@ def test_another_replica_is_asked_where_that_helps(
         failing_replica(answer) as (port, asked),
         start_proxy(nginx, tmp_path, replica.port, port) as proxy,
     ):
-        replies = [proxy.post("/predict", picture) for _ in range(8)]
+        replies = [proxy.post("/predict", image) for _ in range(8)]
     assert {reply.status for reply in replies} == statuses
     assert asked
     if 429 in statuses:
@@ -119,26 +119,26 @@ def test_another_replica_is_asked_where_that_helps(
 
 
 def test_answers_and_problems_of_the_service_go_through(
-    proxy: Proxy, replica: Server, picture: bytes
+    proxy: Proxy, replica: Server, image: bytes
 ) -> None:
     asked = {"X-Request-ID": "from-the-client"}
-    through = proxy.post("/predict", picture, asked)
-    assert through.json() == replica.post("/predict", picture).json()
+    through = proxy.post("/predict", image, asked)
+    assert through.json() == replica.post("/predict", image).json()
     assert through.headers["X-Request-ID"] == "from-the-client"
     assert_problem(proxy.post("/predict", b"no image"), 415, "unsupported-format")
-    assert_problem(proxy.post("/predict", picture[:300]), 422, "broken-image")
+    assert_problem(proxy.post("/predict", image[:300]), 422, "broken-image")
     too_large = bytes(Settings().max_image_bytes + 1)
     assert_problem(proxy.post("/predict", too_large), 413, "body-too-large")
 
 
 def test_a_client_that_asks_too_often_is_told_in_the_services_words(
-    proxy: Proxy, replica: Server, picture: bytes
+    proxy: Proxy, replica: Server, image: bytes
 ) -> None:
     before = replica.metric("labelserve_requests_total", route="/predict", status="200")
     connection = proxy.connection()
     replies = []
     for _ in range(3 * BURST):
-        connection.request("POST", "/predict", body=picture)
+        connection.request("POST", "/predict", body=image)
         answer = connection.getresponse()
         replies.append(Reply(answer.status, answer.headers, answer.read()))
     connection.close()

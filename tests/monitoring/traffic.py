@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 from tests.server import Server, multipart, raw_request
 
 # (route, status), as labelserve_requests_total names them.
@@ -48,8 +48,8 @@ class Traffic:
         time.sleep(0.05)
 
     def _mixed_step(self) -> None:
-        for picture in self._small:
-            self._post("/predict", picture)
+        for image in self._small:
+            self._post("/predict", image)
         self._post("/predict", b"")
         self._post("/predict", self._small[0][:200])
         self._post("/predict", b"no image")

@@ -14,7 +14,7 @@ from PIL import Image
 from service.__main__ import main
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 from tests.server import ROOT
 
 

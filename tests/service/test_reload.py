@@ -16,11 +16,11 @@ from service.web.last_good import LastGood
 from service.web.reload import ModelWatcher
 from service.web.scoreboard import Scoreboard, Seat
 from service.web.service import Service
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 from tests.server import Server, eventually, start_server
 from tests.tiny_model import make_card, make_graph, write_model
 
-PICTURE = encode(photograph(1, 24, 24), "PNG")
+IMAGE = encode(photograph(1, 24, 24), "PNG")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 def version(server: Server) -> str:
-    return str(server.post("/predict", PICTURE).json()["model"]["version"])
+    return str(server.post("/predict", IMAGE).json()["model"]["version"])
 
 
 def everybody_says(server: Server, wanted: str) -> bool:
@@ -64,7 +64,7 @@ def test_a_new_model_takes_over_and_nothing_is_lost(server: Server, folder: Path
 
     def ask() -> None:
         while not stop.is_set():
-            reply = server.post("/predict", PICTURE)
+            reply = server.post("/predict", IMAGE)
             seen.append((reply.status, reply.json()["model"]["version"]))
             if server.get("/health/ready").status != 200:
                 unready.append(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import (
     ROOT,
     WORKERS,

@@ -12,7 +12,7 @@ from service.settings import Settings, SettingsError
 from service.web.access import Access
 from service.web.errors import Unauthorized
 from service.web.last_good import LastGood
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import (
     WORKERS,
     Server,

@@ -1,4 +1,4 @@
-"""Answers never mix: many different pictures at once, each answer held against the classifier's."""
+"""Answers never mix: many different images at once, each answer held against the classifier's."""
 
 import http.client
 import json
@@ -19,13 +19,13 @@ from service.inference.imaging import decode_image
 from service.transport.predictions import TURN_SECONDS
 from tests.benchmarks.add_card import add_card
 from tests.benchmarks.models import network
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import Server, eventually, multipart, start_server
 
 COUNT, CLIENTS = 300, 32
 
 
-def pictures() -> list[bytes]:
+def many_images() -> list[bytes]:
     """Every one of another colour and size, most in another format than its neighbour.
 
     Some are so large that a thread decodes them; they join the others before the network.
@@ -50,8 +50,8 @@ def expected(classifier: Classifier, data: bytes) -> dict[str, float]:
     return {p.label: p.probability for p in classifier.rank(row)}
 
 
-def test_every_answer_is_to_its_own_picture(server: Server, tiny_classifier: Classifier) -> None:
-    made = pictures()
+def test_every_answer_is_to_its_own_image(server: Server, tiny_classifier: Classifier) -> None:
+    made = many_images()
     assert len({tuple(expected(tiny_classifier, data).values()) for data in made}) > COUNT * 0.95
 
     def ask(share: tuple[int, ...]) -> list[tuple[int, str, dict[str, float]]]:
@@ -75,8 +75,8 @@ def test_every_answer_is_to_its_own_picture(server: Server, tiny_classifier: Cla
         assert found == pytest.approx(expected(tiny_classifier, made[number]), abs=1e-6)
 
 
-def test_batches_and_single_pictures_at_once(server: Server, tiny_classifier: Classifier) -> None:
-    made = pictures()
+def test_batches_and_single_images_at_once(server: Server, tiny_classifier: Classifier) -> None:
+    made = many_images()
 
     def ask(start: int) -> list[dict[str, float]]:
         some = made[start : start + 20]
@@ -94,11 +94,11 @@ def test_batches_and_single_pictures_at_once(server: Server, tiny_classifier: Cl
                 assert one == pytest.approx(expected(tiny_classifier, data), abs=1e-6)
 
 
-def test_a_single_picture_does_not_wait_for_whole_forms(tiny_model: Path) -> None:
-    """Forms of many are taken apart beside single pictures, not before them."""
+def test_a_single_image_does_not_wait_for_whole_forms(tiny_model: Path) -> None:
+    """Forms of many are taken apart beside single images, not before them."""
     slope = Image.linear_gradient("L").resize((1400, 1000)).convert("RGB")
-    picture = encode(slope, "PNG")  # few bytes, and some 10 ms of work
-    body, headers = multipart(*(("f", str(n), picture) for n in range(64)))
+    image = encode(slope, "PNG")  # few bytes, and some 10 ms of work
+    body, headers = multipart(*(("f", str(n), image) for n in range(64)))
     with start_server(tiny_model, workers=1) as server, ThreadPoolExecutor(3) as clients:
         begun = time.monotonic()
         assert server.post("/predict/batch", body, headers).status == 200
@@ -107,7 +107,7 @@ def test_a_single_picture_does_not_wait_for_whole_forms(tiny_model: Path) -> Non
         waited = []
         while not all(form.done() for form in forms):
             begun = time.monotonic()
-            assert server.post("/predict", picture).status == 200
+            assert server.post("/predict", image).status == 200
             waited.append(time.monotonic() - begun)
         assert {form.result().status for form in forms} == {200}
     assert len(waited) > 12, waited
@@ -120,7 +120,7 @@ def test_a_slow_network_stays_off_the_loop(tmp_path: Path) -> None:
     add_card(tmp_path / "bare.onnx", tmp_path / "slow.onnx")
     classifier = Classifier.load(tmp_path / "slow.onnx")
     assert classifier.seconds_per_image > TURN_SECONDS, "too quick a machine"
-    made = pictures()[:16]
+    made = many_images()[:16]
     with (
         start_server(tmp_path / "slow.onnx", workers=1) as server,
         ThreadPoolExecutor(len(made)) as clients,
@@ -139,7 +139,7 @@ def test_a_slow_network_stays_off_the_loop(tmp_path: Path) -> None:
 
 def test_connections_are_shared_out(tiny_model: Path) -> None:
     """No worker takes all of a few busy clients, and leaves a core idle."""
-    picture = pictures()[1]
+    image = many_images()[1]
 
     def sockets(pid: int) -> int:
         found = 0
@@ -150,7 +150,7 @@ def test_connections_are_shared_out(tiny_model: Path) -> None:
 
     def ask(connection: http.client.HTTPConnection) -> None:
         for _ in range(3):
-            connection.request("POST", "/predict", picture)
+            connection.request("POST", "/predict", image)
             assert connection.getresponse().read()
 
     with start_server(tiny_model, workers=2) as server, ThreadPoolExecutor(16) as clients:
@@ -167,11 +167,11 @@ def test_connections_are_shared_out(tiny_model: Path) -> None:
 
 def test_answering_reads_no_file(tiny_model: Path) -> None:
     """Not even to find out how many cores there are, which once cost every request 0.2 ms."""
-    picture = encode(Image.new("RGB", (32, 32), "teal"), "JPEG")
+    image = encode(Image.new("RGB", (32, 32), "teal"), "JPEG")
     with start_server(tiny_model, workers=0) as server:
         before = reads(server)
         for _ in range(COUNT):
-            assert server.post("/predict", picture).status == 200
+            assert server.post("/predict", image).status == 200
         # The watch for new models may have read a little.
         assert reads(server) - before < COUNT / 2
 

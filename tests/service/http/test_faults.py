@@ -21,7 +21,7 @@ from service.transport.loop import Loop
 from service.web.app import create_app
 from service.web.scoreboard import Scoreboard, Seat
 from service.web.service import service_of
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import Reply, Wire, assert_problem, multipart, raw_request
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")

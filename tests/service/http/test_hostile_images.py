@@ -10,7 +10,7 @@ from PIL import Image
 from service.inference.imaging import READABLE_FORMATS
 from service.web.problems import KINDS
 from tests.hostile_images import HostileImage, hostile_images
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import Server, assert_problem, multipart, start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")

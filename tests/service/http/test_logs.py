@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import WORKERS, Server, multipart, raw_request, start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
@@ -131,7 +131,7 @@ def test_probes_and_scrapes_are_left_out(server: Server) -> None:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_nothing_private(tiny_model: Path, worker: str) -> None:
-    """Neither keys, nor names, nor queries, nor pictures."""
+    """Neither keys, nor names, nor queries, nor images."""
     settings = {"api_keys": "right-key-right-key", "log_level": "debug"}
     with start_server(tiny_model, worker=worker, **settings) as server:
         body, form = multipart(("private-field", "private-name.png", b"private bytes"))

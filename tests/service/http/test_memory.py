@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.transport.connection import Connection, Stage
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import Server, ServerError, eventually, raw_request, start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")

@@ -17,7 +17,7 @@ from service.inference.classifier import Prediction
 from service.web.exchange import Exchange
 from service.web.metrics import MAX_LABELS, OTHER_LABELS, Metrics
 from service.web.scoreboard import Scoreboard
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import WORKERS, Labels, Server, eventually, multipart, start_server
 from tests.tiny_model import make_card
 
@@ -108,7 +108,7 @@ def test_counts_are_what_was_sent(pair: Server) -> None:
         requests = sum(times for (r, _), times in expected.items() if r == route)
         name = "labelserve_request_duration_seconds_count"
         assert grown(before, after, name, route=route) == requests
-    # One a request that got so far, however many pictures it held.
+    # One a request that got so far, however many images it held.
     answered = 23 + 17 + 11 + 5
     name = "labelserve_phase_duration_seconds_count"
     assert grown(before, after, name, phase="inference") == answered

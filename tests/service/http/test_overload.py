@@ -1,4 +1,8 @@
-"""More work than there is time for: told at once, not done in vain, not in the way of probes."""
+"""More work than there is time for: told at once, not done in vain, not in the way of probes.
+
+What is quick is held against what is slow in the same seconds, because machines differ, and this
+one may be busy.
+"""
 
 import struct
 import threading
@@ -6,14 +10,16 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 
 import pytest
 from PIL import Image
 
+from service.inference.imaging import decode_image
 from service.transport.loop import REFUSAL_SECONDS, REFUSALS_AT_ONCE_SECONDS
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import (
     WORKERS,
     Reply,
@@ -28,7 +34,7 @@ from tests.server import (
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 # Some 0.3 s of decoding in 84 kB.
 SLOW = encode(Image.new("RGB", (5000, 5000), (200, 40, 90)), "PNG", compress_level=9)
-SLOW_SECONDS = 0.15  # at the very least
+PROBES = ("/health/live", "/health/ready", "/health", "/metrics")
 
 
 @pytest.fixture(scope="module", params=WORKERS)
@@ -44,34 +50,64 @@ def timed(server: Server, body: bytes) -> tuple[Reply, float]:
     return reply, time.monotonic() - begun
 
 
+def decoding_seconds() -> float:
+    """What one ``SLOW`` takes of this machine now, without a server."""
+    seconds = []
+    for _ in range(2):
+        begun = time.monotonic()
+        decode_image(SLOW, (8, 8))
+        seconds.append(time.monotonic() - begun)
+    return min(seconds)
+
+
+@contextmanager
+def kept_busy(server: Server, clients: int) -> Iterator[list[float]]:
+    """Clients that ask for ``SLOW`` again and again: how long each good answer took."""
+    done, answered = threading.Event(), list[float]()
+
+    def ask() -> None:
+        while not done.is_set():
+            reply, seconds = timed(server, SLOW)
+            if reply.status == 200:
+                answered.append(seconds)
+
+    with ThreadPoolExecutor(clients) as pool:
+        work = [pool.submit(ask) for _ in range(clients)]
+        try:
+            yield answered
+        finally:
+            done.set()
+        for job in work:
+            job.result()
+
+
 def test_who_does_not_fit_is_told_at_once(narrow: Server) -> None:
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(lambda _: timed(narrow, SLOW), range(16)))
+    accepted = [seconds for reply, seconds in answers if reply.status == 200]
     refused = [(reply, seconds) for reply, seconds in answers if reply.status != 200]
-    assert len(answers) - len(refused) >= 4
+    assert len(accepted) >= 4
     assert len(refused) >= 8
     for reply, _ in refused:
         assert_problem(reply, 429, "overloaded")
-    # Quicker than the first of those who wait, however busy the machine is.
-    assert sorted(seconds for _, seconds in refused)[len(refused) // 2] < SLOW_SECONDS
+    # Before the first of those who wait.
+    assert median(seconds for _, seconds in refused) < min(accepted)
     assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") == 0)
     assert narrow.post("/predict", RED).status == 200
 
 
 def test_probes_do_not_wait_behind_predictions(narrow: Server) -> None:
-    with ThreadPoolExecutor(8) as clients:
-        work = [clients.submit(timed, narrow, SLOW) for _ in range(8)]
-        assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") == 4)
-        seconds = []
-        while not all(job.done() for job in work):
-            for path in ("/health/live", "/health/ready", "/health", "/metrics"):
+    probes = []
+    with kept_busy(narrow, 8) as answered:
+        assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") >= 4)
+        while len(probes) < 40 or len(answered) < 4:
+            for path in PROBES:
                 begun = time.monotonic()
                 assert narrow.get(path).status == 200
-                seconds.append(time.monotonic() - begun)
-    assert len(seconds) > 20
-    # The median and the most: a single hiccup is this machine's.
-    assert sorted(seconds)[len(seconds) // 2] < 0.1
-    assert sorted(seconds)[len(seconds) * 9 // 10] < SLOW_SECONDS
+                probes.append(time.monotonic() - begun)
+    # Of four inside, each waits for three.
+    assert median(probes) < median(answered) / 10
+    assert sorted(probes)[len(probes) * 9 // 10] < median(answered) / 2
 
 
 def test_refused_before_the_body_is_sent(narrow: Server) -> None:
@@ -90,29 +126,22 @@ def test_who_asks_again_at_once_leaves_time_for_answers(tiny_model: Path) -> Non
     """Refusals in a row are not in the way of work, and the first of others stays quick."""
     request, seconds = raw_request("/predict", RED), 1.0
     with start_server(tiny_model, max_inside=4, decoders=1) as server:
-        with ThreadPoolExecutor(4) as clients, server.wire() as hasty:
-            done = threading.Event()
-
-            def keep_busy() -> None:
-                while not done.is_set():
-                    server.post("/predict", SLOW)
-
-            work = [clients.submit(keep_busy) for _ in range(4)]
+        with server.wire() as hasty, kept_busy(server, 4) as answered:
             assert eventually(lambda: server.metric("labelserve_requests_in_flight") == 4)
             begun, refused = time.monotonic(), 0
             while time.monotonic() < begun + seconds:
                 refused += hasty.send(request).reply().status == 429
-            others = [timed(server, RED) for _ in range(5)]
-            done.set()
-            for job in work:
-                job.result()
-            assert hasty.send(request).reply().status == 200
+            others: list[float] = []
+            while len(others) < 5 or len(answered) < 4:
+                reply, spent = timed(server, RED)
+                assert reply.status in (200, 429)
+                others += [spent] * (reply.status == 429)
+        with server.wire() as wire:
+            assert wire.send(request).reply().status == 200
         # Alone it would ask and be told some thousands of times.
         allowed = (REFUSALS_AT_ONCE_SECONDS + seconds) / REFUSAL_SECONDS
         assert 10 < refused < 1.1 * allowed
-        for reply, _ in others:
-            assert reply.status in (200, 429)
-        assert min((spent for reply, spent in others if reply.status == 429), default=0) < 0.1
+        assert min(others) < median(answered) / 4
 
 
 def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
@@ -120,19 +149,21 @@ def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
     chunk = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
     hostile = RED[:33] + chunk * 1_500_000 + RED[33:]
 
-    def longest() -> float:
-        seconds = [0.0]
+    def longest_probe() -> float:
+        """As a share of the time that the file takes."""
+        probes = []
         with ThreadPoolExecutor(1) as client:
-            work = client.submit(narrow.post, "/predict", hostile)
+            work = client.submit(timed, narrow, hostile)
             while not work.done():
                 begun = time.monotonic()
                 assert narrow.get("/health/live").status == 200
-                seconds.append(time.monotonic() - begun)
-            assert work.result().status in (200, 422)
-        return max(seconds)
+                probes.append(time.monotonic() - begun)
+            reply, seconds = work.result()
+        assert reply.status in (200, 422)
+        return max(probes) / seconds
 
     # A hiccup of this machine may have a second look.
-    assert any(longest() < 0.5 for _ in range(3))
+    assert any(longest_probe() < 0.5 for _ in range(3))
 
 
 def test_a_large_batch_leaves_its_place(narrow: Server) -> None:
@@ -148,18 +179,19 @@ def test_a_large_batch_leaves_its_place(narrow: Server) -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_a_deadline_that_passes(tiny_model: Path, worker: str) -> None:
     """Everyone in the queue is told in time, and what they asked for is not done afterwards."""
-    count = 30
-    with start_server(tiny_model, worker=worker, request_timeout=0.5, decoders=1) as server:
+    count, each = 30, decoding_seconds()
+    timeout = max(0.3, 1.5 * each)
+    with start_server(tiny_model, worker=worker, request_timeout=timeout, decoders=1) as server:
         begun = time.monotonic()
         with ThreadPoolExecutor(count) as clients:
             answers = list(clients.map(lambda _: timed(server, SLOW), range(count)))
         late = [reply for reply, _ in answers if reply.status != 200]
-        assert len(late) >= count - 6  # a quick machine decodes a few in time
+        assert len(late) >= count - timeout / each - 4
         for reply in late:
             assert_problem(reply, 504, "deadline-exceeded")
-        # All of it one after the other would take ten times the deadline.
         assert eventually(lambda: server.post("/predict", RED).status == 200)
-        assert time.monotonic() - begun < count * SLOW_SECONDS
+        # All of it one after the other would take this twice.
+        assert time.monotonic() - begun < count * min(each, decoding_seconds()) / 2 + timeout
         assert server.metric("labelserve_rejected_total", reason="deadline-exceeded") >= len(late)
         statuses = server.metric("labelserve_requests_total", route="/predict", status="504")
         assert len(late) <= statuses <= len(late) + 20
@@ -169,40 +201,36 @@ def test_a_deadline_that_passes(tiny_model: Path, worker: str) -> None:
 
 def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
     """The loop sees a client go away while its request waits; gthread cannot."""
-    count = 30
+    count, each = 30, decoding_seconds()
     with start_server(tiny_model, decoders=1) as server, ExitStack() as open_wires:
         wires = [open_wires.enter_context(server.wire()) for _ in range(count)]
         begun = time.monotonic()
         for wire in wires:
             wire.send(raw_request("/predict", SLOW))
-        assert eventually(lambda: server.metric("labelserve_requests_in_flight") == count)
+        assert eventually(lambda: server.metric("labelserve_requests_in_flight") > count - 5)
+        here = time.monotonic() - begun
         open_wires.close()
         assert server.post("/predict", RED).status == 200
-        assert time.monotonic() - begun < count * SLOW_SECONDS
+        assert time.monotonic() - begun < here + count * min(each, decoding_seconds()) / 2
         assert eventually(lambda: server.metric("labelserve_requests_in_flight") == 0)
         # Some may have been decoded in time to be answered.
-        gone = ("labelserve_rejected_total", "caller-gone")
-        assert eventually(lambda: server.metric(gone[0], reason=gone[1]) >= count - 6)
+        reason = {"reason": "caller-gone"}
+        least = count - here / each - 4
+        assert least > count / 2
+        assert eventually(lambda: server.metric("labelserve_rejected_total", **reason) >= least)
         counted = server.metric("labelserve_requests_total", route="/predict", status="499")
-        assert server.metric(gone[0], reason=gone[1]) == counted
+        assert server.metric("labelserve_rejected_total", **reason) == counted
         assert not server.requests(status=500)
         assert not server.tracebacks
 
 
 def test_one_slow_image_holds_nobody_up(tiny_model: Path) -> None:
-    """With two decoders a small picture passes a large one, on connections of their own."""
+    """With two decoders a small image passes a large one, on connections of their own."""
     with start_server(tiny_model, decoders=2) as server:
-        done = threading.Event()
-
-        def keep_busy() -> None:
-            while not done.is_set():
-                assert server.post("/predict", SLOW).status == 200
-
-        thread = threading.Thread(target=keep_busy)
-        thread.start()
-        try:
-            seconds = sorted(timed(server, RED)[1] for _ in range(60))
-        finally:
-            done.set()
-            thread.join()
-        assert seconds[30] < SLOW_SECONDS
+        small = []
+        with kept_busy(server, 1) as large:
+            while len(small) < 60 or len(large) < 3:
+                reply, seconds = timed(server, RED)
+                assert reply.status == 200
+                small.append(seconds)
+        assert median(small) < median(large) / 4

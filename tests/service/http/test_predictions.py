@@ -9,7 +9,7 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 from tests.server import Reply, Server, assert_problem, multipart, start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import (
+    WORKERS,
     Server,
     ServerError,
     Wire,
@@ -44,17 +45,16 @@ def top_label(wire: Wire) -> str:
     return label
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("loop", "fast"), ("loop", "python"), ("gthread", "fast")],
-    ids=["loop", "loop-python", "gthread"],
-)
-def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]:
-    """As everywhere, and with gunicorn's parser in Python besides the one in C."""
-    worker, parser = request.param
-    if parser == "fast":
-        pytest.importorskip("gunicorn_h1c", reason="gunicorn's parser in C is not installed")
-    with start_server(tiny_model, worker=worker, http_parser=parser) as running:
+@pytest.fixture(scope="module", params=WORKERS)
+def worker(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def server(worker: str, tiny_model: Path) -> Iterator[Server]:
+    """One of this module's own: what is malformed here is counted in no other module."""
+    with start_server(tiny_model, worker=worker) as running:
         yield running
 
 
@@ -62,10 +62,6 @@ def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]
 def wire(server: Server) -> Iterator[Wire]:
     with server.wire() as connection:
         yield connection
-
-
-def is_loop(server: Server) -> bool:
-    return any("transport.worker" in line for line in server.log[:5])
 
 
 # ---- one after the other -------------------------------------------------------------------------
@@ -199,27 +195,35 @@ def test_head_has_no_body_on_the_wire(wire: Wire) -> None:
 # ---- targets -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [
-        ("http://example.org/health/live", 200),
-        ("HTTP://example.org:8000/health/live?a=b", 200),
-        ("http://example.org", 404),
-        ("/health/%6Cive", 200),
-        ("/health/live?x=%00", 200),
-        ("/health/live%00", 404),
-        ("/health/live%0d%0aX-Evil:%201", 404),
-        ("/%ff%fe", 404),
-        ("/health/live#fragment", None),  # gunicorn cuts it off, the loop knows no such path
-        ("*", 400),
-        ("/health/../health/live", 404),
-    ],
-)
-def test_targets(wire: Wire, target: str, status: int | None) -> None:
+# Where RFC 9112 leaves a choice, a worker may make either of two.
+TARGETS = {
+    "http://example.org/health/live": {200},
+    "HTTP://example.org:8000/health/live?a=b": {200},
+    "http://example.org": {404},
+    "/health/%6Cive": {200},
+    "/health/live?x=%00": {200},
+    "/health/live%00": {404},
+    "/health/live%0d%0aX-Evil:%201": {404},
+    "/%ff%fe": {404},
+    # No target has a fragment (RFC 9112, 3.2): it is malformed, or a path that does not exist.
+    "/health/live#fragment": {400, 404},
+    # The asterisk is for OPTIONS alone (RFC 9112, 3.2.4).
+    "*": {400, 404},
+    "/health/../health/live": {404},
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets(worker: str, wire: Wire, target: str) -> None:
     reply = wire.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).reply()
-    assert reply.status == status or status is None
+    # gunicorn's own worker cuts a fragment off.
+    cut_off = worker == "gthread" and "#" in target
+    assert reply.status in ({200} if cut_off else TARGETS[target])
     assert "X-Evil" not in reply.headers
-    assert reply.status < 500
+    if reply.status == 200:
+        assert reply.json() == {"status": "live"}
+    else:
+        assert_problem(reply, reply.status, None)
 
 
 # ---- what is no HTTP -----------------------------------------------------------------------------
@@ -227,33 +231,36 @@ def test_targets(wire: Wire, target: str, status: int | None) -> None:
 _MANY_FIELDS = b"".join(b"A%d: 1\r\n" % n for n in range(150))
 _MUCH_HEAD = b"".join(b"A%d: %b\r\n" % (n, b"x" * 8000) for n in range(99))
 
-MALFORMED = {
-    "garbage": (b"\x00\x01\x02\x03\r\n\r\n", 400),
-    "TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), 400),
-    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "version": (b"GET / HTTP/9.9\r\n\r\n", 400),
-    "method": (b"get / HTTP/1.1\r\n\r\n", 400),
-    "NUL in the target": (b"GET /health\0 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "NUL in a field": (b"GET /health HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n", 400),
-    "blank before colon": (b"GET /health HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-    "field without colon": (b"GET /health HTTP/1.1\r\nHost\r\n\r\n", 400),
-    "long line": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
-    "long field": (b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431),
-    "many fields": (b"GET / HTTP/1.1\r\n" + _MANY_FIELDS + b"\r\n", 431),
+# 400 for what has no meaning (RFC 9112, 2.2, 3 and 5.1) and for every doubt about where a body ends
+# (6.1 and 6.3). A version or a method that is not known may have its own status as well: 505 and
+# 501 (RFC 9110, 15.6.6 and 9.1).
+MALFORMED: dict[str, tuple[bytes, set[int]]] = {
+    "garbage": (b"\x00\x01\x02\x03\r\n\r\n", {400}),
+    "TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), {400}),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 505}),
+    "version": (b"GET / HTTP/9.9\r\n\r\n", {400, 505}),
+    "method": (b"get / HTTP/1.1\r\n\r\n", {400, 501}),
+    "NUL in the target": (b"GET /health\0 HTTP/1.1\r\nHost: a\r\n\r\n", {400}),
+    "NUL in a field": (b"GET /health HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n", {400}),
+    "blank before colon": (b"GET /health HTTP/1.1\r\nHost : a\r\n\r\n", {400}),
+    "field without colon": (b"GET /health HTTP/1.1\r\nHost\r\n\r\n", {400}),
+    "long line": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", {414}),
+    "long field": (b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n", {431}),
+    "many fields": (b"GET / HTTP/1.1\r\n" + _MANY_FIELDS + b"\r\n", {431}),
     "two lengths": (
         b"POST /predict HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-        400,
+        {400},
     ),
-    "negative length": (b"POST /predict HTTP/1.1\r\nContent-Length: -3\r\n\r\nabc", 400),
-    "signed length": (b"POST /predict HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", 400),
-    "length of words": (b"POST /predict HTTP/1.1\r\nContent-Length: three\r\n\r\nabc", 400),
+    "negative length": (b"POST /predict HTTP/1.1\r\nContent-Length: -3\r\n\r\nabc", {400}),
+    "signed length": (b"POST /predict HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", {400}),
+    "length of words": (b"POST /predict HTTP/1.1\r\nContent-Length: three\r\n\r\nabc", {400}),
     "length and chunks": (
         b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
+        {400},
     ),
     "chunks in HTTP/1.0": (
         b"POST /predict HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
+        {400},
     ),
 }
 
@@ -261,30 +268,42 @@ MALFORMED = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_not_http_ends_the_connection(server: Server, name: str) -> None:
     """Where the next request would begin is unknown: nothing behind it may be answered."""
-    data, status = MALFORMED[name]
+    data, statuses = MALFORMED[name]
     with server.wire() as wire:
         wire.send(data + LIVE)
         reply = wire.reply()
-        assert_problem(reply, status, None)
+        assert reply.status in statuses
+        assert_problem(reply, reply.status, None)
         assert reply.headers["Connection"] == "close"
         assert wire.ended()
+    assert server.get("/health/live").status == 200
 
 
-@pytest.mark.parametrize(
-    "coding", ["gzip", "gzip, chunked", "chunked, gzip", "identity", "xchunked"]
-)
-def test_unknown_transfer_codings(server: Server, wire: Wire, coding: str) -> None:
+# A coding that is not understood is 501, a body that does not end with chunks is 400 (RFC 9112, 6.1
+# and 6.3), and each of these is both or the first. gunicorn's own worker takes a body apart that
+# ends with chunks, whatever else was done to it.
+CODINGS = {
+    "gzip": {400, 501},
+    "gzip, chunked": {501},
+    "chunked, gzip": {400, 501},
+    "identity": {400, 501},
+    "xchunked": {400, 501},
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_unknown_transfer_codings(worker: str, wire: Wire, coding: str) -> None:
     wire.send(
         f"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n".encode()
         + chunked(RED)
     )
     reply = wire.reply()
-    if is_loop(server):
-        assert reply.status in (400, 501)
-        assert_problem(reply, reply.status, None)
-        assert wire.ended()
-    else:  # gunicorn takes a chunked body apart whatever else is said of it
-        assert reply.status in (200, 400, 501)
+    if worker == "gthread" and coding == "gzip, chunked":
+        assert reply.status == 200
+        return
+    assert reply.status in CODINGS[coding]
+    assert_problem(reply, reply.status, None)
+    assert wire.ended()
 
 
 def test_an_unknown_expectation(wire: Wire) -> None:
@@ -314,12 +333,12 @@ def test_chunk_extensions_and_trailers(wire: Wire) -> None:
     assert wire.send(LIVE).reply().status == 200
 
 
-def test_a_head_beyond_all_bounds(server: Server, wire: Wire) -> None:
+def test_a_head_beyond_all_bounds(worker: str, wire: Wire) -> None:
     """Each field within its limit, all of them together not: gunicorn's worker does not mind."""
     with suppress(OSError):  # cut off while still sending
         wire.send(b"GET /health/live HTTP/1.1\r\n" + _MUCH_HEAD + b"\r\n")
     reply = wire.reply()
-    if is_loop(server):
+    if worker == "loop":
         assert_problem(reply, 431, None)
     else:
         assert reply.status == 200
@@ -386,14 +405,14 @@ def test_expect_and_no_waiting(wire: Wire) -> None:
     ],
 )
 def test_refused_without_100(
-    server: Server, fields: dict[str, str], status: int, slug: str
+    worker: str, server: Server, fields: dict[str, str], status: int, slug: str
 ) -> None:
     """gunicorn's own worker says 100 before the application is asked; it says so in its docs."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     head = f"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{lines}\r\n"
     with server.wire() as wire:
         reply = wire.send(head.encode()).reply()
-        if not is_loop(server) and reply.status == 100:
+        if worker == "gthread" and reply.status == 100:
             reply = wire.reply()
         assert_problem(reply, status, slug)
 
@@ -414,7 +433,7 @@ def test_a_refusal_reaches_a_client_that_sends_all_first(
 def test_a_refusal_is_still_there_a_while_later(wire: Wire) -> None:
     body = bytes(25_000_000)
     wire.send(raw_request("/predict", body))
-    time.sleep(0.3)
+    time.sleep(0.3)  # that while is what is tested
     assert_problem(wire.reply(), 413, "body-too-large")
 
 
@@ -431,7 +450,7 @@ def gone(server: Server) -> float:
     )
 
 
-def test_a_body_that_ends_early(server: Server) -> None:
+def test_a_body_that_ends_early(worker: str, server: Server) -> None:
     before = gone(server)
     for half in (False, True):
         with server.wire() as wire:
@@ -441,7 +460,7 @@ def test_a_body_that_ends_early(server: Server) -> None:
                 try:  # a client that still listens is told, or sees the end
                     assert_problem(wire.reply(), 400, "bad-body")
                 except ServerError:
-                    assert is_loop(server)
+                    assert worker == "loop"
     assert eventually(lambda: gone(server) == before + 2)
     assert not server.tracebacks
 
@@ -488,11 +507,15 @@ def test_a_chunk_size_beyond_64_bits_smuggles_nothing(tiny_model: Path) -> None:
     In the loop alone: gunicorn's own workers read chunks in gunicorn's own way.
     """
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-    with start_server(tiny_model) as server, server.wire(timeout=2) as wire:
+    with start_server(tiny_model, body_timeout=0.5) as server, server.wire() as wire:
         wire.send(
             b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"10000000000000003\r\nabc\r\n0\r\n\r\n" + smuggled
         )
-        with pytest.raises(TimeoutError):  # it waits for the rest of an endless chunk
-            wire.reply()
+        reply = wire.reply()
+        # The size is malformed, or larger than any body may be, or the rest of it does not come.
+        slug = {400: "bad-body", 408: "body-timeout", 413: "body-too-large"}
+        assert_problem(reply, reply.status, slug[reply.status])
+        assert wire.ended()
         assert not server.requests(route="unmatched")
+        assert server.post("/predict", RED).status == 200

@@ -15,7 +15,7 @@ from service.inference.bounds import (
 )
 from service.inference.errors import BrokenImage
 from tests.hostile_images import segment
-from tests.pictures import encode, make_tiff, photograph, tiff_tags
+from tests.images import encode, make_tiff, photograph, tiff_tags
 
 
 def jpeg(**options: object) -> bytes:

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from service.inference.classifier import Classifier
 from service.inference.imaging import DRAFT_OVERSAMPLING, decode_image
 from tests.cifar10 import cifar_test_jpegs
-from tests.pictures import Pixels, encode, photograph
+from tests.images import Pixels, encode, photograph
 from tests.tiny_model import make_card, make_graph, write_model
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ def default_model() -> Classifier | None:
 
 @pytest.fixture(scope="module")
 def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """Tells pictures by their mean colour, from as many pixels as the default model takes."""
+    """Tells images by their mean colour, from as many pixels as the default model takes."""
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     graph = make_graph(size=SIZE)
     return Classifier.load(write_model(path, make_card(size=SIZE), graph))
@@ -135,7 +135,7 @@ def test_wanted_pixels_keep_their_oversampling() -> None:
         assert (difference.max() > 0) == scaled
 
 
-def test_odd_sizes_do_not_shift_the_picture() -> None:
+def test_odd_sizes_do_not_shift_the_image() -> None:
     """At an eighth, 97 columns become 13, of which the last has one source column in it, not 8.
 
     As a whole column it would shift this ramp by 9 to 13 levels. Some of it stays: the filter ends

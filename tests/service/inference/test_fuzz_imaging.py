@@ -1,4 +1,4 @@
-"""Damaged files: whatever happens to the bytes, a picture comes out or an ImageError.
+"""Damaged files: whatever happens to the bytes, an image comes out or an ImageError.
 
 Much more of it by hand: ``LABELSERVE_FUZZ_EXAMPLES=20000 python -m pytest --timeout=0`` this file.
 """
@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from service.inference.errors import ImageError
 from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
 from tests.hostile_images import encode_exif
-from tests.pictures import (
+from tests.images import (
     ADOBE_RGB_TO_XYZ,
     encode,
     make_bmp,

@@ -30,7 +30,7 @@ from pathlib import Path
 from service.inference.errors import ImageError
 from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
 from tests.hostile_images import hostile_images, small
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 
 def memory(kind):
     lines = Path("/proc/self/status").read_text().splitlines()

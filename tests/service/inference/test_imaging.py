@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
 from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image, detect_format
-from tests.pictures import (
+from tests.images import (
     ADOBE_RGB_TO_XYZ,
     D50,
     Pixels,
@@ -327,7 +327,7 @@ def test_ycck_jpeg() -> None:
     assert_close(decoded(bytes(data)), np.broadcast_to(expected, (HEIGHT, WIDTH, 3)), 3)
 
 
-def test_first_picture_of_an_mpo() -> None:
+def test_first_image_of_an_mpo() -> None:
     first, second = flat((200, 30, 90), "RGB"), flat((0, 255, 0), "RGB")
     data = encode(first, "MPO", save_all=True, append_images=[second], quality=95)
     assert b"MPF\0" in data
@@ -629,12 +629,12 @@ def test_upright(image_format: str, orientation: int) -> None:
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("scale", [1, 6], ids=["undrafted", "drafted"])
 def test_upright_jpeg(orientation: int, resize: ResizeRule, scale: int) -> None:
-    """A turned JPEG gives what the upright picture gives, into a target that is not square."""
-    picture = photograph(1, 100 * scale, 160 * scale)
-    turned = TURNS[{6: 8, 8: 6}.get(orientation, orientation)](np.asarray(picture))
+    """A turned JPEG gives what the upright image gives, into a target that is not square."""
+    image = photograph(1, 100 * scale, 160 * scale)
+    turned = TURNS[{6: 8, 8: 6}.get(orientation, orientation)](np.asarray(image))
     stored = Image.fromarray(np.ascontiguousarray(turned))
     data = encode(stored, "JPEG", quality=95, subsampling=0, exif=exif_of(orientation))
-    expected = decoded(encode(picture, "PNG"), (20, 48), resize)
+    expected = decoded(encode(image, "PNG"), (20, 48), resize)
     found = decoded(data, (20, 48), resize)
     assert np.abs(found - expected).mean() < 1
     assert np.abs(found - expected).max() < 16
@@ -674,11 +674,11 @@ def test_broken_exif_is_ignored(exif: bytes, image_format: str) -> None:
 # Resize rules
 
 
-def test_stretch_takes_the_whole_picture() -> None:
+def test_stretch_takes_the_whole_image() -> None:
     """A step in the middle of the width stays in the middle, whatever the ratio."""
-    picture = np.zeros((60, 200, 3), np.uint8)
-    picture[:, 100:] = 200
-    found = decoded(encode(Image.fromarray(picture), "PNG"), (10, 10))
+    image = np.zeros((60, 200, 3), np.uint8)
+    image[:, 100:] = 200
+    found = decoded(encode(Image.fromarray(image), "PNG"), (10, 10))
     assert (found[:, :4] == 0).all()
     assert (found[:, 6:] == 200).all()
 
@@ -691,12 +691,12 @@ def test_crop_takes_the_centre(height: int, width: int) -> None:
     """
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    picture = np.full((height, width, 3), 255, np.uint8)
+    image = np.full((height, width, 3), 255, np.uint8)
     ramp = np.linspace(0, 200, side)
-    picture[top : top + side, left : left + side] = (ramp[:, None] / 2 + ramp / 2)[..., None]
-    found = decoded(encode(Image.fromarray(picture), "PNG"), (10, 10), "crop")
+    image[top : top + side, left : left + side] = (ramp[:, None] / 2 + ramp / 2)[..., None]
+    found = decoded(encode(Image.fromarray(image), "PNG"), (10, 10), "crop")
     coarse = np.asarray(
-        Image.fromarray(picture[top : top + side, left : left + side]).resize(
+        Image.fromarray(image[top : top + side, left : left + side]).resize(
             (10, 10), Image.Resampling.BILINEAR
         )
     )
@@ -705,17 +705,17 @@ def test_crop_takes_the_centre(height: int, width: int) -> None:
 
 
 def test_crop_to_a_ratio_that_is_not_square() -> None:
-    picture = random_pixels(40, 40, 3, seed=20)
-    found = decoded(encode(Image.fromarray(picture), "PNG"), (10, 20), "crop")
-    expected = Image.fromarray(picture[10:30]).resize((20, 10), Image.Resampling.BILINEAR)
+    image = random_pixels(40, 40, 3, seed=20)
+    found = decoded(encode(Image.fromarray(image), "PNG"), (10, 20), "crop")
+    expected = Image.fromarray(image[10:30]).resize((20, 10), Image.Resampling.BILINEAR)
     assert_close(found[1:-1], np.asarray(expected)[1:-1], 0)
 
 
 def test_antialiased_bilinear() -> None:
     """A triangle as wide as two target pixels: stripes of one pixel become grey, not aliases."""
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:, ::2] = 255
-    found = decoded(encode(Image.fromarray(picture), "PNG"), (8, 8))
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::2] = 255
+    found = decoded(encode(Image.fromarray(image), "PNG"), (8, 8))
     assert_close(found, np.full((8, 8, 3), 127.5), 5)
 
 
@@ -759,13 +759,13 @@ def test_colours_under_full_transparency_do_not_bleed() -> None:
 
 def test_composition_and_resize_commute() -> None:
     """What is composed at full size in floats and then resized differs by its rounding only."""
-    picture = np.dstack([np.asarray(photograph(3, 90, 130)), random_pixels(90, 130, seed=8)])
-    composed = over_white(picture[..., :3], picture[..., 3]).astype(np.float32)
+    image = np.dstack([np.asarray(photograph(3, 90, 130)), random_pixels(90, 130, seed=8)])
+    composed = over_white(image[..., :3], image[..., 3]).astype(np.float32)
     channels = [
         np.asarray(Image.fromarray(composed[..., i]).resize((16, 12), Image.Resampling.BILINEAR))
         for i in range(3)
     ]
-    found = decoded(encode(Image.fromarray(picture), "PNG"), (12, 16))
+    found = decoded(encode(Image.fromarray(image), "PNG"), (12, 16))
     assert_close(found, np.dstack(channels), 1.5)
 
 
@@ -790,9 +790,9 @@ def test_profile_by_arithmetic() -> None:
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 def test_profile_in_every_format(image_format: str) -> None:
-    """As ImageCms converts the whole picture, and then the resize."""
-    picture = photograph(5, 60, 80)
-    data = encode(picture, image_format, icc_profile=ADOBE_RGB, quality=95)
+    """As ImageCms converts the whole image, and then the resize."""
+    image = photograph(5, 60, 80)
+    data = encode(image, image_format, icc_profile=ADOBE_RGB, quality=95)
     with Image.open(io.BytesIO(data)) as plain:
         converted = ImageCms.profileToProfile(
             plain.convert("RGB"),
@@ -800,11 +800,11 @@ def test_profile_in_every_format(image_format: str) -> None:
             ImageCms.createProfile("sRGB"),
         )
     assert converted is not None
-    size = 24, 32  # too near to that of the picture for a draft
+    size = 24, 32  # too near to that of the image for a draft
     expected = converted.resize(size[::-1], Image.Resampling.BILINEAR)
     found = decoded(data, size)
     assert_close(found, np.asarray(expected), 0)
-    without = decoded(encode(picture, image_format, quality=95), size)
+    without = decoded(encode(image, image_format, quality=95), size)
     assert np.abs(found - without).max() > 5
 
 
@@ -970,12 +970,12 @@ def test_many_threads_get_the_pixels_that_one_gets() -> None:
     """Profiles, alpha and drafts at once, with more profiles than transforms are kept."""
     files = []
     for seed in range(12):
-        picture = photograph(seed, 300, 400)
+        image = photograph(seed, 300, 400)
         profile = rgb_profile(ADOBE_RGB_TO_XYZ, 1.6 + seed / 10)
         files += [
-            encode(picture, "JPEG", icc_profile=profile, exif=exif_of(seed % 8 + 1)),
-            encode(picture.convert("RGBA"), "WEBP", icc_profile=profile, method=0),
-            encode(picture.convert("L"), "PNG", icc_profile=grey_profile(1 + seed / 10)),
+            encode(image, "JPEG", icc_profile=profile, exif=exif_of(seed % 8 + 1)),
+            encode(image.convert("RGBA"), "WEBP", icc_profile=profile, method=0),
+            encode(image.convert("L"), "PNG", icc_profile=grey_profile(1 + seed / 10)),
         ]
     alone = [decoded(data, (24, 16)) for data in files]
     start = threading.Barrier(8)

@@ -14,7 +14,7 @@ from PIL import Image
 from service.inference.classifier import CPU, Classifier, provider_name
 from service.inference.errors import ModelUnreadable
 from service.settings import Settings, SettingsError
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")

@@ -23,7 +23,7 @@ from service.web.app import create_app
 from service.web.errors import RequestError
 from service.web.problems import KINDS
 from service.web.scoreboard import Scoreboard, Seat
-from tests.pictures import encode
+from tests.images import encode
 from tests.server import ROOT, Reply, assert_problem
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
@@ -93,7 +93,7 @@ def ask(client: FlaskClient, path: str, headers: dict[str, str] | None = None) -
 
 
 class Broken(Classifier):
-    """A classifier that opened well, and whose runtime fails on every picture."""
+    """A classifier that opened well, and whose runtime fails on every image."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise RuntimeError(f"secret of the runtime, {images.shape}")

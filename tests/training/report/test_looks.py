@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from service.inference.classifier import Classifier
-from tests.pictures import random_pixels
+from tests.images import random_pixels
 from tests.tiny_model import make_card
 from tests.training.report.nets import colour_filters, one_pixel, write
 from training.report import activations, importance, pictures

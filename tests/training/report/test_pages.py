@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from service.inference.contract import ResizeRule
-from tests.pictures import random_pixels
+from tests.images import random_pixels
 from tests.tiny_model import make_card, make_graph, write_model
 from tests.training.conftest import TrainedModel, fill_folder
 from tests.training.report.nets import colour_filters, write

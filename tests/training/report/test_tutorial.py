@@ -8,7 +8,7 @@ import onnx.reference
 import pytest
 from onnx import TensorProto, helper
 
-from tests.pictures import random_pixels
+from tests.images import random_pixels
 from tests.training.report.nets import colour_filters, write
 from training.commands import COMMANDS
 from training.config import TrainConfig

@@ -1,6 +1,6 @@
-"""The pictures that are sent: made of numbers, alike on every machine."""
+"""The images that are sent: made of numbers, alike on every machine."""
 
-from tests.pictures import encode, photograph
+from tests.images import encode, photograph
 
 # Name: width, height, format. The first two are what a thumbnail and a photograph of the web are.
 SIZES = {
@@ -13,7 +13,7 @@ SIZES = {
 SMALL, PHOTOGRAPH = "32x32", "640x427"
 
 
-def picture(name: str) -> bytes:
+def image_bytes(name: str) -> bytes:
     """The file of one of ``SIZES``."""
     width, height, kind = SIZES[name]
     options = {"quality": 90} if kind == "JPEG" else {}

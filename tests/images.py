@@ -1,4 +1,4 @@
-"""Pictures and files for tests: photographs made of numbers, and formats written byte by byte.
+"""Images and files for tests: photographs made of numbers, and formats written byte by byte.
 
 What Pillow can write it writes; the rest is put together here, so that a reader is tested on bytes
 that no encoder of the same library had a hand in.
@@ -42,14 +42,14 @@ def photograph(seed: int, height: int, width: int) -> Image.Image:
     """Statistics of a photograph: 1/f noise, grain, shapes with edges, one main hue."""
     rng = np.random.default_rng(seed)
     small = (max(width // 4, 1), max(height // 4, 1))
-    picture = np.full((small[1], small[0], 3), rng.uniform(40, 215, 3), np.float32)
+    colours = np.full((small[1], small[0], 3), rng.uniform(40, 215, 3), np.float32)
     strength = 60.0
     for cells in (3, 8, 24, 72):
         noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
         layer = np.asarray(noise.resize(small, Image.Resampling.BICUBIC), np.float32)
-        picture += (layer - 128) * (strength / 128)
+        colours += (layer - 128) * (strength / 128)
         strength *= 0.55
-    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     tile = rng.integers(0, 256, (min(height, 128), min(width, 128), 3), np.uint8)
     repeats = (-(-height // len(tile)), -(-width // tile.shape[1]), 1)
