@@ -20,7 +20,7 @@ from service.inference.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
-from service.inference.imaging import DEFAULT_FORMATS
+from service.inference.formats import DEFAULT_FORMATS
 from tests.images import encode, make_bmp, make_png, make_tiff, photograph, png_chunk, tiff_tags
 
 # A body that just passes the service's limit of bytes would do; a part of it shows the same.

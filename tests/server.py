@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = ("loop", "gthread")
+WORKERS = ("asyncio", "gthread")
 
 # Generous: the machine may be busy with something else.
 START_SECONDS = 60.0

@@ -16,12 +16,12 @@ import msgspec
 import pytest
 from PIL import Image
 
+from service.http.app import create_app
 from service.inference.classifier import Classifier
+from service.runtime.metrics import Metrics
+from service.runtime.shared_state import SharedState
+from service.serving.problems import KINDS
 from service.settings import DEFAULT_MODEL, Settings, variable_name
-from service.web.app import create_app
-from service.web.metrics import Metrics
-from service.web.problems import KINDS
-from service.web.scoreboard import Scoreboard
 from tests.images import encode
 from tests.monitoring import files
 from tests.server import ROOT, start_server
@@ -165,7 +165,7 @@ def test_statuses_of_the_api_all_have_somebody_to_act() -> None:
 
 def test_metrics_are_all_documented_and_no_others() -> None:
     section = OPERATIONS.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    text = Metrics(Scoreboard(1)).to_text().decode()
+    text = Metrics(SharedState(1), 0).to_text().decode()
     exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     kinds = {name: kind for name, kind in exported.items() if not name.endswith("_created")}
     documented = {

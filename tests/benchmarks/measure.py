@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.capacity import available_cores
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
+from service.runtime.machine import available_cores
 from tests.benchmarks.images import SIZES, SMALL, image_bytes
 from tests.benchmarks.load import Body, Load, run_load
 from tests.benchmarks.models import model_file

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from service.capacity import available_cores
+from service.runtime.machine import available_cores
 from tests.benchmarks.load import WRK
 from tests.benchmarks.measure import Measured, Results
 from tests.benchmarks.plan import Cell, Plan

@@ -8,7 +8,7 @@ from tests.container.conftest import Run
 from tests.container.engine import Container
 from tests.load.replacing import (
     DRAIN_SECONDS,
-    MAX_INSIDE,
+    MAX_IN_FLIGHT,
     REPLACEMENTS,
     REQUESTS,
     replace_under_load,
@@ -22,7 +22,7 @@ def test_no_request_is_lost_while_containers_are_replaced(
     def start(port: int | None) -> Container:
         settings = {
             "LABELSERVE_DRAIN_SECONDS": str(DRAIN_SECONDS),
-            "LABELSERVE_MAX_INSIDE": str(MAX_INSIDE),
+            "LABELSERVE_MAX_IN_FLIGHT": str(MAX_IN_FLIGHT),
             "LABELSERVE_WORKERS": "1",
         }
         if port is not None:

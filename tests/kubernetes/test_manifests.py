@@ -8,10 +8,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.http.app import create_app
 from service.inference.classifier import Classifier
-from service.memory import fitted_settings
+from service.runtime.machine import Machine
+from service.runtime.sizing import Sizing
 from service.settings import Settings, variable_name
-from service.web.app import create_app
 from tests.server import ROOT
 
 FOLDER = ROOT / "docker" / "kubernetes"
@@ -161,8 +162,8 @@ def test_settings_exist_and_fit_the_limits(container: Manifest, tiny_model: Path
     sizes = {"LABELSERVE_WORKERS": limits["cpu"], "LABELSERVE_MODEL": str(tiny_model)}
     assert limits["memory"].endswith("Gi")
     limit = int(limits["memory"].removesuffix("Gi")) << 30
-    _settings, lowered = fitted_settings({**environ, **sizes}, limit)
-    assert lowered == []
+    settings = Settings.from_environ({**environ, **sizes})
+    assert Sizing.fitted(settings, Machine(1, limit)).lowered == ()
 
 
 def test_there_is_time_to_drain(pod: Manifest, container: Manifest) -> None:

@@ -21,7 +21,7 @@ REQUESTS = int(os.environ.get("REPLACE_REQUESTS", "10000"))
 RATE = 250.0
 REPLACEMENTS = 4
 DRAIN_SECONDS = 1.0
-MAX_INSIDE = 1000  # being busy is another test
+MAX_IN_FLIGHT = 1000  # being busy is another test
 
 CONFIGURATION = """
     client_body_buffer_size 1m;

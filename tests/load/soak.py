@@ -17,6 +17,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from service.runtime.machine import Machine
+from service.runtime.sizing import Sizing
 from service.settings import Settings
 from tests.hostile_images import hostile_images
 from tests.images import encode, photograph
@@ -58,7 +60,7 @@ class Soak:
 
 def most_threads() -> int:
     """Of all workers together. Each is made when it is first needed, which may be late."""
-    decoding = Settings(workers=WORKERS).decoders_per_worker + 1
+    decoding = Sizing.of(Settings(workers=WORKERS), Machine.measure()).decoders + 1
     return WORKERS * (OTHER_THREADS + decoding)
 
 

@@ -40,7 +40,7 @@ def test_four_times_the_load(tiny_model: Path, photograph: bytes) -> None:
     """
     request = http_request("POST", "/predict", photograph)
     workers = os.cpu_count() or 1
-    with start_server(tiny_model, workers=workers, max_inside=INSIDE * workers) as server:
+    with start_server(tiny_model, workers=workers, max_in_flight=INSIDE * workers) as server:
         faults = [_faults_of_a_try(server, request, workers)]
         while faults[-1] and len(faults) < TRIES:
             faults.append(_faults_of_a_try(server, request, workers))

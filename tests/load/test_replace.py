@@ -6,7 +6,7 @@ import pytest
 
 from tests.load.replacing import (
     DRAIN_SECONDS,
-    MAX_INSIDE,
+    MAX_IN_FLIGHT,
     REPLACEMENTS,
     REQUESTS,
     replace_under_load,
@@ -21,7 +21,7 @@ def test_no_request_is_lost_while_replicas_are_replaced(
     started: list[Server] = []
 
     def start(port: int | None) -> Server:
-        settings = {"workers": 1, "drain_seconds": DRAIN_SECONDS, "max_inside": MAX_INSIDE}
+        settings = {"workers": 1, "drain_seconds": DRAIN_SECONDS, "max_in_flight": MAX_IN_FLIGHT}
         server = launch(tiny_model, tmp_path, port=port, **settings)
         started.append(server)
         assert eventually(server.ready, 30), server.story

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.memory import fitted_settings
+from service.runtime.machine import Machine
+from service.runtime.sizing import Sizing
 from service.settings import DEFAULT_MODEL, Settings, variable_name
 from tests.monitoring import files
 from tests.monitoring.tools import program
@@ -71,8 +72,9 @@ def test_the_service_is_hardened_and_fits(services: dict[str, dict[str, Any]]) -
     known = {variable_name(name) for name in Settings.__struct_fields__}
     assert set(given) <= known
     environ = {**given, "LABELSERVE_WORKERS": str(service["cpus"])}
-    settings, lowered = fitted_settings(environ, _bytes(service["mem_limit"]))
-    assert lowered == []
+    settings = Settings.from_environ(environ)
+    machine = Machine(1, _bytes(service["mem_limit"]))
+    assert Sizing.fitted(settings, machine).lowered == ()
     grace = float(service["stop_grace_period"].removesuffix("s"))
     assert grace > settings.drain_seconds + settings.graceful_timeout
     assert settings.model == DEFAULT_MODEL

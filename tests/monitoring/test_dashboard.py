@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from service.web.metrics import Metrics
-from service.web.scoreboard import Scoreboard
+from service.runtime.metrics import Metrics
+from service.runtime.shared_state import SharedState
 from tests.monitoring import files
 from tests.server import ROOT
 
@@ -36,7 +36,9 @@ def test_rates_look_back_as_far_as_the_scrapes_ask() -> None:
 
 
 def test_every_metric_of_the_service_is_watched() -> None:
-    exported = re.findall(r"^# TYPE (\S+)", Metrics(Scoreboard(1)).to_text().decode(), re.MULTILINE)
+    exported = re.findall(
+        r"^# TYPE (\S+)", Metrics(SharedState(1), 0).to_text().decode(), re.MULTILINE
+    )
     own = {name for name in exported if not name.endswith("_created")}
     assert len(own) > 10
     watched = [target["expr"] for panel in files.panels() for target in panel["targets"]]

@@ -54,7 +54,7 @@ def prometheus_program() -> str:
 def watched(prometheus_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("monitoring")
     model = write_model(folder / "model.onnx", make_card(version="test-1"))
-    settings = {"workers": 2, "max_inside": 2, "model_poll_seconds": 0.3}
+    settings = {"workers": 2, "max_in_flight": 2, "model_poll_seconds": 0.3}
     with start_server(model, **settings) as server:
         target = f"127.0.0.1:{server.port}"
         with start_prometheus(prometheus_program, folder, target, WINDOW) as prometheus:

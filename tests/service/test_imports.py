@@ -28,10 +28,10 @@ def run(code: str, *arguments: str) -> str:
 EVERYTHING = """
 import importlib, pkgutil, sys
 import service
-import service.web.app
+import service.http.app
 names = [m.name for m in pkgutil.walk_packages(service.__path__, "service.")]
 for name in names:
-    if name not in ("service.__main__", "service.gunicorn"):
+    if name not in ("service.__main__", "service.server.gunicorn"):
         importlib.import_module(name)
 foreign = sys.argv[1].split(",")
 print(len(names), *(name for name in sys.modules if name.split(".")[0] in foreign))
@@ -57,7 +57,7 @@ foreign = sys.argv[1].split(",")
 sys.meta_path.insert(0, Block())
 
 from service.settings import Settings
-from service.web.app import create_app
+from service.http.app import create_app
 
 client = create_app(Settings(model=Path(sys.argv[2]))).test_client()
 response = client.post("/predict", data=Path(sys.argv[3]).read_bytes())
@@ -78,7 +78,7 @@ import service.inference.classifier
 import service.inference.imaging
 print(*(name for name in sys.modules
         if name.split(".")[0] in ("flask", "werkzeug", "gunicorn", "prometheus_client")
-        or name.startswith(("service.web", "service.transport"))))
+        or name.startswith("service.") and not name.startswith("service.inference")))
 """
 
 
@@ -106,7 +106,7 @@ def seen():
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
 before = seen()
-import service.web.app
+import service.http.app
 print(before == seen(), threading.active_count(), "service.__main__" in sys.modules)
 """
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service import settings as module
-from service.inference.imaging import READABLE_FORMATS
 from service.settings import PREFIX, Settings, SettingsError, variable_name
 from tests.server import ROOT
 
@@ -65,8 +63,8 @@ def test_values(variable: str, text: str, field: str, value: object) -> None:
         ("LABELSERVE_WORKERS", "1.5"),
         ("LABELSERVE_WORKERS", ""),
         ("LABELSERVE_WORKER", "gevent"),
-        ("LABELSERVE_WORKER", "LOOP"),
-        ("LABELSERVE_MAX_INSIDE", "-1"),
+        ("LABELSERVE_WORKER", "ASYNCIO"),
+        ("LABELSERVE_MAX_IN_FLIGHT", "-1"),
         ("LABELSERVE_MAX_IMAGE_BYTES", "20 MB"),
         ("LABELSERVE_REQUEST_TIMEOUT", "0"),
         ("LABELSERVE_REQUEST_TIMEOUT", "-1"),
@@ -81,7 +79,6 @@ def test_values(variable: str, text: str, field: str, value: object) -> None:
         ("LABELSERVE_API_KEYS", " , "),
         ("LABELSERVE_PROVIDERS", ""),
         ("LABELSERVE_API_KEYS_FILE", ""),
-        ("LABELSERVE_API_KEYS_FILE", "/no/such/file"),
         ("LABELSERVE_OPEN_METRICS", "maybe"),
         ("LABELSERVE_LOG_LEVEL", "verbose"),
         ("LABELSERVE_MODLE", "a.onnx"),
@@ -129,63 +126,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
             assert field.default in (None, ()), name
 
 
-# ---- what follows from them ----------------------------------------------------------------------
-
-
-def on_cores(monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
-    monkeypatch.setattr(module, "available_cores", lambda: cores)
-
-
-@pytest.mark.parametrize(("cores", "workers"), [(0.25, 1), (0.5, 1), (1, 1), (1.5, 2), (8, 8)])
-def test_sizes_by_cores(monkeypatch: pytest.MonkeyPatch, cores: float, workers: int) -> None:
-    on_cores(monkeypatch, cores)
+def test_the_largest_body_holds_an_image_and_a_form() -> None:
     settings = Settings()
-    assert settings.worker_count == workers
-    assert settings.inference_threads_per_worker == 1
-    assert settings.decoders_per_worker == 1
-    assert settings.inside_per_worker == 64
-
-
-@pytest.mark.parametrize(
-    ("cores", "workers", "images"), [(0.5, 0, 8), (0.01, 0, 1), (1, 0, 16), (2, 4, 8), (8, 2, 16)]
-)
-def test_batches_by_cores(
-    monkeypatch: pytest.MonkeyPatch, cores: float, workers: int, images: int
-) -> None:
-    on_cores(monkeypatch, cores)
-    assert Settings(workers=workers).batch_limit_per_worker == images
-    assert Settings(workers=workers, batch_limit=3).batch_limit_per_worker == 3
-
-
-def test_sizes_that_are_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cores(monkeypatch, 8)
-    assert Settings(workers=2).worker_count == 2
-    assert Settings(workers=2).inference_threads_per_worker == 4
-    assert Settings(workers=2).decoders_per_worker == 4
-    assert Settings(workers=2).inside_per_worker == 256
-    assert Settings(max_inside=16).inside_per_worker == 2
-    assert Settings(workers=2, inference_threads=3).inference_threads_per_worker == 3
-    assert Settings(workers=2, decoders=1).decoders_per_worker == 1
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 7, 200])
-def test_bounds_are_shared_out(workers: int) -> None:
-    """All workers together hold what was set, or a little more, and each at least one."""
-    settings = Settings(workers=workers, max_inside=128)
-    for total, each in (
-        (settings.max_inside, settings.inside_per_worker),
-        (settings.max_connections, settings.connections_per_worker),
-    ):
-        assert each >= 1
-        assert total <= each * workers < total + workers
-    assert settings.buffered_bytes_per_worker >= settings.largest_body
     assert settings.largest_body > settings.max_image_bytes
     assert settings.largest_body > settings.max_batch_bytes
-
-
-def test_image_limits() -> None:
-    limits = Settings(max_pixels=5, formats=READABLE_FORMATS).image_limits
-    assert (limits.max_pixels, limits.formats) == (5, READABLE_FORMATS)
 
 
 def test_the_environment_of_this_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.runtime.shared_bytes import SharedBytes
+from service.serving.auth import Auth
+from service.serving.errors import Unauthorized
 from service.settings import Settings, SettingsError
-from service.web.access import Access
-from service.web.errors import Unauthorized
-from service.web.last_good import LastGood
 from tests.images import encode
 from tests.server import (
     WORKERS,
@@ -160,12 +160,12 @@ def test_a_worker_that_replaces_another_goes_by_the_others_keys(
 def test_a_file_that_was_never_read_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(b"a-key\n\xff\xfe\n")
-    settings, kept = Settings(api_keys_file=file), LastGood()
-    Access(settings, kept)
+    settings, kept = Settings(api_keys_file=file), SharedBytes()
+    Auth(settings, kept)
     file.unlink()
 
-    Access(settings, kept).check("/model", {"X-API-Key": "a-key"})
+    Auth(settings, kept).check("/model", {"X-API-Key": "a-key"})
     with pytest.raises(Unauthorized):
-        Access(settings, kept).check("/model", {"X-API-Key": "another"})
+        Auth(settings, kept).check("/model", {"X-API-Key": "another"})
     with pytest.raises(SettingsError, match=r"LABELSERVE_API_KEYS_FILE.*No such file"):
-        Access(settings, LastGood())
+        Auth(settings, SharedBytes())

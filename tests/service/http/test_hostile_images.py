@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.inference.imaging import READABLE_FORMATS
-from service.web.problems import KINDS
+from service.inference.formats import READABLE_FORMATS
+from service.serving.problems import KINDS
 from tests.hostile_images import HostileImage, hostile_images
 from tests.images import encode
 from tests.server import Server, assert_problem, multipart, start_server
@@ -47,7 +47,7 @@ def check(server: Server, case: HostileImage, *, read: bool) -> None:
     assert after.json()["predictions"][0]["label"] == "red"
 
 
-@pytest.mark.parametrize("server", ["loop"], indirect=True)
+@pytest.mark.parametrize("server", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_status(server: Server, case: HostileImage) -> None:
     check(server, case, read=not case.on_request)

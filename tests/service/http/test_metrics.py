@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.inference.classifier import Prediction
-from service.web.exchange import Exchange
-from service.web.metrics import MAX_LABELS, OTHER_LABELS, Metrics
-from service.web.scoreboard import Scoreboard
+from service.runtime.metrics import MAX_LABELS, OTHER_LABELS, Metrics
+from service.runtime.records import RequestRecord
+from service.runtime.shared_state import SharedState
 from tests.images import encode
 from tests.server import WORKERS, Labels, Server, eventually, multipart, start_server
-from tests.tiny_model import make_card
 
 IMAGES = {
     "red": encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG"),
@@ -192,23 +191,30 @@ def test_gauges_are_there_whichever_worker_answers(pair: Server) -> None:
 # ---- without a server ----------------------------------------------------------------------------
 
 
+def answered(**known: Any) -> RequestRecord:
+    """A record of one prediction."""
+    nothing: dict[str, Any] = {"phases": {}, "images": [], "top": [], "problem": None}
+    return RequestRecord("id", "POST", "/predict", 200, 0.0, 0.0, 0, **{**nothing, **known})
+
+
 def test_counting_several_at_once_is_counting_each() -> None:
     rng = np.random.default_rng(3)
     amounts = [*rng.exponential(0.01, 200), 0.0, 0.0005, 0.1, 30.0, 31.0, 1e9]
-    together, alone = Metrics(Scoreboard(1)), Metrics(Scoreboard(1))
-    exchanges = []
+    together, alone = Metrics(SharedState(1), 0), Metrics(SharedState(1), 0)
+    records = []
     for amount in amounts:
-        exchange = Exchange("id", "POST", 0, 1, "/predict")
-        exchange.phases = {"decode": amount, "inference": amount * 2}
-        exchange.images = [(int(amount * 1e6), int(amount * 1e5))]
-        exchange.top = [Prediction(f"label {amount * 7:.0f}", min(1.0, amount))]
-        exchanges.append(exchange)
-        for phase, seconds in exchange.phases.items():
+        record = answered(
+            phases={"decode": amount, "inference": amount * 2},
+            images=[(int(amount * 1e6), int(amount * 1e5))],
+            top=[(f"label {amount * 7:.0f}", min(1.0, amount))],
+        )
+        records.append(record)
+        for phase, seconds in record.phases.items():
             alone.phase_seconds.labels(phase).observe(seconds)
-        alone.image_bytes.observe(exchange.images[0][0])
-        alone.image_pixels.observe(exchange.images[0][1])
-        alone.top_probability.observe(exchange.top[0].probability)
-    together.observe(exchanges, "/predict", 200)
+        alone.image_bytes.observe(record.images[0][0])
+        alone.image_pixels.observe(record.images[0][1])
+        alone.top_probability.observe(record.top[0][1])
+    together.observe(records)
     names = "phase_duration_seconds|image_bytes|image_pixels|top_probability"
     series = re.compile(rf"labelserve_({names})_(bucket|count|sum)")
 
@@ -225,13 +231,11 @@ def test_counting_several_at_once_is_counting_each() -> None:
 
 
 def test_very_many_labels_share_one_series() -> None:
-    metrics = Metrics(Scoreboard(1))
+    metrics = Metrics(SharedState(1), 0)
     labels = tuple(f"label {number}" for number in range(MAX_LABELS * 3))
-    metrics.use_model(make_card(labels=labels))
+    metrics.use_model("tiny", "1", labels)
     for label in labels:
-        exchange = Exchange("id", "POST", 0, 1, "/predict")
-        exchange.top.append(Prediction(label, 0.5))
-        metrics.observe([exchange], "/predict", 200)
+        metrics.observe([answered(top=[(label, 0.5)])])
     samples = {
         sample.labels["label"]: sample.value
         for family in text_string_to_metric_families(metrics.to_text().decode())

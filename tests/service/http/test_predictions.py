@@ -265,7 +265,7 @@ def test_number_of_files_in_a_batch(server: Server, count: int) -> None:
         assert_problem(reply, 413, "too-many-files")
 
 
-@pytest.mark.parametrize("worker", ["loop", "gthread"])
+@pytest.mark.parametrize("worker", ["asyncio", "gthread"])
 def test_limits_of_bytes(tiny_model: Path, worker: str) -> None:
     limits = {"max_image_bytes": 20_000, "max_batch_bytes": 100_000}
     fits = RED.ljust(20_000, b"\0")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from service.inference.errors import ImageError
-from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
+from service.inference.formats import READABLE_FORMATS
+from service.inference.imaging import ImageLimits, decode_image
 from tests.hostile_images import encode_exif
 from tests.images import (
     ADOBE_RGB_TO_XYZ,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.inference.errors import ImageError, UnsupportedFormat
-from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
+from service.inference.formats import READABLE_FORMATS
+from service.inference.imaging import ImageLimits, decode_image
 from tests.hostile_images import HostileImage, hostile_images, small
 
 # The filters of pytest come before the one that imaging sets; production has only that one.
@@ -28,7 +29,8 @@ import json, time
 from contextlib import suppress
 from pathlib import Path
 from service.inference.errors import ImageError
-from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
+from service.inference.formats import READABLE_FORMATS
+from service.inference.imaging import ImageLimits, decode_image
 from tests.hostile_images import hostile_images, small
 from tests.images import encode, photograph
 

@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
-from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image, detect_format
+from service.inference.formats import READABLE_FORMATS, detect_format
+from service.inference.imaging import ImageLimits, decode_image
 from tests.images import (
     ADOBE_RGB_TO_XYZ,
     D50,

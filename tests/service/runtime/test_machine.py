@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.capacity import available_cores, default_workers, share
-from service.memory import available_memory
+from service.runtime.machine import Machine, available_cores, available_memory
 
 HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
@@ -75,20 +74,7 @@ def test_where_there_is_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_this_machine() -> None:
     assert 0 < available_cores() <= (os.cpu_count() or 1)
     assert available_memory() > 10**8
-
-
-@pytest.mark.parametrize(
-    ("cores", "workers"), [(0.1, 1), (0.5, 1), (1, 1), (1.01, 2), (2, 2), (64, 64)]
-)
-def test_workers(cores: float, workers: int) -> None:
-    assert default_workers(cores) == workers
-
-
-@pytest.mark.parametrize(
-    ("total", "workers", "each"), [(128, 1, 128), (128, 2, 64), (128, 3, 43), (1, 8, 1), (0, 2, 1)]
-)
-def test_share(total: int, workers: int, each: int) -> None:
-    assert share(total, workers) == each
+    assert Machine.measure() == (available_cores(), available_memory())
 
 
 @pytest.mark.parametrize(

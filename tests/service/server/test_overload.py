@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from service.inference.imaging import decode_image
-from service.transport.loop import REFUSAL_SECONDS, REFUSALS_AT_ONCE_SECONDS
+from service.server.connections import REFUSAL_SECONDS, REFUSALS_AT_ONCE_SECONDS
 from tests.images import encode
 from tests.server import (
     WORKERS,
@@ -40,7 +40,7 @@ PROBES = ("/health/live", "/health/ready", "/health", "/metrics")
 @pytest.fixture(scope="module", params=WORKERS)
 def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]:
     """Four inside, of whom one is decoded."""
-    with start_server(tiny_model, worker=request.param, max_inside=4, decoders=1) as running:
+    with start_server(tiny_model, worker=request.param, max_in_flight=4, decoders=1) as running:
         yield running
 
 
@@ -97,7 +97,7 @@ def test_who_does_not_fit_is_told_at_once(narrow: Server) -> None:
 
 
 def test_probes_do_not_wait_behind_predictions(narrow: Server) -> None:
-    probes = []
+    probes: list[float] = []
     with kept_busy(narrow, 8) as answered:
         assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") >= 4)
         while len(probes) < 40 or len(answered) < 4:
@@ -125,7 +125,7 @@ def test_refused_before_the_body_is_sent(narrow: Server) -> None:
 def test_who_asks_again_at_once_leaves_time_for_answers(tiny_model: Path) -> None:
     """Refusals in a row are not in the way of work, and the first of others stays quick."""
     request, seconds = raw_request("/predict", RED), 1.0
-    with start_server(tiny_model, max_inside=4, decoders=1) as server:
+    with start_server(tiny_model, max_in_flight=4, decoders=1) as server:
         with server.wire() as hasty, kept_busy(server, 4) as answered:
             assert eventually(lambda: server.metric("labelserve_requests_in_flight") == 4)
             begun, refused = time.monotonic(), 0
@@ -151,7 +151,7 @@ def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
 
     def longest_probe() -> float:
         """As a share of the time that the file takes."""
-        probes = []
+        probes: list[float] = []
         with ThreadPoolExecutor(1) as client:
             work = client.submit(timed, narrow, hostile)
             while not work.done():
@@ -214,7 +214,7 @@ def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
         assert time.monotonic() - begun < here + count * min(each, decoding_seconds()) / 2
         assert eventually(lambda: server.metric("labelserve_requests_in_flight") == 0)
         # Some may have been decoded in time to be answered.
-        reason = {"reason": "caller-gone"}
+        reason = {"reason": "client-disconnected"}
         least = count - here / each - 4
         assert least > count / 2
         assert eventually(lambda: server.metric("labelserve_rejected_total", **reason) >= least)
@@ -227,7 +227,7 @@ def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
 def test_one_slow_image_holds_nobody_up(tiny_model: Path) -> None:
     """With two decoders a small image passes a large one, on connections of their own."""
     with start_server(tiny_model, decoders=2) as server:
-        small = []
+        small: list[float] = []
         with kept_busy(server, 1) as large:
             while len(small) < 60 or len(large) < 3:
                 reply, seconds = timed(server, RED)

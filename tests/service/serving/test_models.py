@@ -1,4 +1,4 @@
-"""Taking up another model while requests are answered."""
+"""Replacing the model while requests are answered."""
 
 import os
 import shutil
@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from service.runtime.shared_bytes import SharedBytes
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.serving import watcher
+from service.serving.models import Models
+from service.serving.service import Service
+from service.serving.watcher import Watcher
 from service.settings import Settings
-from service.web import reload
-from service.web.last_good import LastGood
-from service.web.reload import ModelWatcher
-from service.web.scoreboard import Scoreboard, Seat
-from service.web.service import Service
 from tests.images import encode, photograph
 from tests.server import Server, eventually, start_server
 from tests.tiny_model import make_card, make_graph, write_model
@@ -160,7 +162,7 @@ def test_a_link_that_is_switched_counts_as_a_new_file(folder: Path) -> None:
 
 
 def test_the_last_good_model_is_what_was_stored_last() -> None:
-    kept = LastGood()
+    kept = SharedBytes()
     assert kept.load() is None
     for content in (b"a" * 100_000, b"b", b"c" * 5, b"c" * 5, b""):
         kept.store(content)
@@ -170,43 +172,40 @@ def test_the_last_good_model_is_what_was_stored_last() -> None:
 @pytest.fixture
 def service(folder: Path) -> Service:
     settings = Settings(model=folder / "models" / "m.onnx", model_poll_seconds=0.01)
-    return Service.start(settings, seat=Seat(Scoreboard(1), 0))
+    return Service.build(settings, slot=WorkerSlot(SharedState(1), 0))
 
 
 def test_a_file_that_changes_while_a_worker_starts_is_noticed(
     service: Service, folder: Path
 ) -> None:
     put(folder, (folder / "two.onnx").read_bytes())
-    watcher = ModelWatcher(service)
-    watcher.look()
-    watcher.look()
-    assert service.predictor.classifier.card.version == "two"
+    service.models.look()
+    service.models.look()
+    assert service.models.current.card.version == "two"
 
 
-def test_a_model_that_does_not_fit_the_memory_is_refused(
-    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_does_not_fit_the_memory_is_refused(service: Service, folder: Path) -> None:
+    sizing = service.sizing
+    small = replace(sizing, machine=sizing.machine._replace(memory=100_000_000))
+    models = Models(small, service.slot.state.last_model, service.metrics, service.models.current)
     put(folder, (folder / "two.onnx").read_bytes())
-    monkeypatch.setattr("service.memory.available_memory", lambda: 100_000_000)
-    ModelWatcher(service).look(now=True)
-    assert service.predictor.classifier.card.version == "one"
-    monkeypatch.undo()
-    put(folder, (folder / "two.onnx").read_bytes())
-    ModelWatcher(service).look(now=True)
-    assert service.predictor.classifier.card.version == "two"
+    models.look(now=True)
+    assert models.current.card.version == "one"
+    service.models.look(now=True)
+    assert service.models.current.card.version == "two"
 
 
 def test_who_watches_goes_on_after_a_mishap(
     service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watcher, "_HANGUP_SECONDS", 0.01)
     mishaps = iter([ValueError("once"), MemoryError("twice")])
 
     def refresh() -> None:
         for mishap in mishaps:
             raise mishap
 
-    monkeypatch.setattr(service.access, "refresh", refresh)
-    ModelWatcher(service).start()
+    monkeypatch.setattr(service.auth, "refresh", refresh)
+    Watcher(service.models, service.auth, service.slot.state, 0.01).start()
     put(folder, (folder / "two.onnx").read_bytes())
-    assert eventually(lambda: service.predictor.classifier.card.version == "two")
+    assert eventually(lambda: service.models.current.card.version == "two")

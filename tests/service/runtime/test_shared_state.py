@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from service.web.scoreboard import Scoreboard
+from service.runtime.shared_state import SharedState
 
 
 @pytest.fixture
-def board() -> Scoreboard:
-    return Scoreboard(3)
+def board() -> SharedState:
+    return SharedState(3)
 
 
-def test_ready_is_said_of_every_slot(board: Scoreboard) -> None:
+def test_ready_is_said_of_every_slot(board: SharedState) -> None:
     for slot in range(3):
         assert not board.ready
         board.set_ready(slot, ready=True)
@@ -23,7 +23,7 @@ def test_ready_is_said_of_every_slot(board: Scoreboard) -> None:
     assert not board.ready
 
 
-def test_nothing_is_written_over(board: Scoreboard) -> None:
+def test_nothing_is_written_over(board: SharedState) -> None:
     board.set_connections(0, 2**32 - 1)
     board.set_connections(2, 7)
     assert board.fewest_connections() == 0
@@ -40,7 +40,7 @@ def test_nothing_is_written_over(board: Scoreboard) -> None:
     assert board.fewest_connections() == 0
 
 
-def test_another_process_sees_it(board: Scoreboard) -> None:
+def test_another_process_sees_it(board: SharedState) -> None:
     child = os.fork()
     if not child:
         board.set_connections(1, 5)
@@ -53,13 +53,13 @@ def test_another_process_sees_it(board: Scoreboard) -> None:
     assert board.fewest_connections() == 5
 
 
-def seconds_of_waiting(board: Scoreboard) -> float:
+def seconds_of_waiting(board: SharedState) -> float:
     begun = time.monotonic()
     board.wait_for_counts()
     return time.monotonic() - begun
 
 
-def test_what_is_counted_is_not_waited_for(board: Scoreboard) -> None:
+def test_what_is_counted_is_not_waited_for(board: SharedState) -> None:
     for _ in range(5):
         board.add_answered(1)
     board.add_counted(1, 5)
@@ -67,7 +67,7 @@ def test_what_is_counted_is_not_waited_for(board: Scoreboard) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 2**32 - 2])
-def test_counts_are_waited_for(board: Scoreboard, before: int) -> None:
+def test_counts_are_waited_for(board: SharedState, before: int) -> None:
     """Also where the number goes round."""
     board._put(2, 4, before)
     board._put(2, 8, before)
@@ -88,7 +88,7 @@ def test_counts_are_waited_for(board: Scoreboard, before: int) -> None:
     assert done.is_set()
 
 
-def test_who_never_counts_is_not_waited_for_long(board: Scoreboard) -> None:
+def test_who_never_counts_is_not_waited_for_long(board: SharedState) -> None:
     board.add_answered(0)
     assert 0.2 < seconds_of_waiting(board) < 5
     board.clear(0)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
-from service.transport.predictions import TURN_SECONDS
+from service.serving.batcher import TURN_SECONDS
 from tests.benchmarks.add_card import add_card
 from tests.benchmarks.models import network
 from tests.images import encode

@@ -4,7 +4,7 @@ import io
 import logging
 import os
 
-from service.logs import LineHandler, together
+from service.runtime.logs import LineHandler, written_together
 
 
 def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -13,5 +13,5 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
     with io.FileIO(writing, "w") as pipe:  # without a buffer that would be flushed at the end
         handler = LineHandler(io.TextIOWrapper(pipe, write_through=True))
         handler.emit(logging.makeLogRecord({"msg": "nobody hears this"}))
-        with together():
+        with written_together():
             handler.write_line("nor this")

@@ -109,7 +109,7 @@ def test_a_setting_that_cannot_be_understood(tiny_model: Path, variable: str, va
 @pytest.mark.parametrize(
     "settings",
     [
-        {"keep_alive": "0", "max_inside": "1", "decoders": "1", "inference_threads": "1"},
+        {"keep_alive": "0", "max_in_flight": "1", "decoders": "1", "inference_threads": "1"},
         {
             "keep_alive": "0.5",
             "graceful_timeout": "2.5",

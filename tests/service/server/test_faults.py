@@ -1,13 +1,14 @@
-"""Faults of ours under the event loop: one request gets an opaque 500, the loop goes on.
+"""Bugs of the service under the event loop: one request gets an opaque 500, the others go on.
 
 The loop runs in a thread of this process, so that a real classifier can be broken.
 """
 
+import asyncio
 import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.inference.classifier import Classifier
+from service.http.app import create_app
+from service.http.current import service_of
+from service.inference.classifier import Classifier, Prediction
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.server.connections import Connections
+from service.server.worker import new_event_loop
 from service.settings import Settings
-from service.transport.loop import Loop
-from service.web.app import create_app
-from service.web.scoreboard import Scoreboard, Seat
-from service.web.service import service_of
 from tests.images import encode
 from tests.server import Reply, Wire, assert_problem, multipart, raw_request
 
@@ -41,21 +43,26 @@ class Sometimes(Classifier):
 
 @contextmanager
 def serving(classifier: Classifier, model: Path) -> Iterator[int]:
-    """A loop with this classifier; its port."""
-    board = Scoreboard(1)
-    app = create_app(Settings(model=model, workers=1), classifier, Seat(board, 0))
+    """An event loop with this classifier, in a thread of this process; its port."""
+    app = create_app(Settings(model=model, workers=1), classifier, WorkerSlot(SharedState(1), 0))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        going = threading.Event()
-        going.set()
-        loop = Loop(app, service_of(app), [listener], 100)
-        thread = threading.Thread(target=loop.run, args=(going.is_set, 5))
+        loop, stop = new_event_loop(), asyncio.Event()
+
+        async def serve() -> None:
+            connections = Connections(app, service_of(app), [listener], 100)
+            connections.start()
+            await stop.wait()
+            await connections.stop(5)
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
         thread.start()
         try:
             yield listener.getsockname()[1]
         finally:
-            going.clear()
+            loop.call_soon_threadsafe(stop.set)
             thread.join(30)
             assert not thread.is_alive()
+            loop.close()
 
 
 @pytest.fixture
@@ -121,7 +128,7 @@ def test_opening_an_image_fails_in_a_way_nobody_foresaw(
         Wire(port) as wire,
     ):
         with monkeypatch.context() as patched:
-            patched.setattr("service.web.prediction.open_image", fail)
+            patched.setattr("service.serving.pipeline.open_image", fail)
             assert_opaque(wire.send(REQUESTS[name]).reply(), caplog, "secret")
         assert wire.send(REQUESTS[name]).reply().status == 200
 
@@ -138,3 +145,54 @@ def test_many_faults_leave_their_places(
         classifier.broken = False
         with Wire(port) as wire:
             assert wire.send(REQUESTS["small"]).reply().status == 200
+
+
+def test_a_value_error_of_ours_is_no_malformed_request(
+    classifier: Sometimes,
+    tiny_model: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the parser and the answer: it is a 500, and the client is not told what it says."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("secret")
+
+    with (
+        caplog.at_level(logging.ERROR, "labelserve"),
+        serving(classifier, tiny_model) as port,
+        Wire(port) as other,
+    ):
+        for broken in ("auth.Auth.check", "admission.Admission.enter"):
+            caplog.clear()
+            with monkeypatch.context() as patched, Wire(port) as wire:
+                patched.setattr(f"service.serving.{broken}", fail)
+                assert_opaque(wire.send(REQUESTS["small"]).reply(), caplog, "secret")
+                assert wire.ended()
+            assert other.send(REQUESTS["small"]).reply().status == 200
+
+
+def test_one_answer_that_cannot_be_encoded_spoils_no_other(
+    classifier: Sometimes, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two images of one batch: the one whose predictions cannot be ranked is a 500 alone."""
+    rank = classifier.rank
+
+    def fail_for_two(
+        probabilities: NDArray[np.float32], top_k: int | None = None
+    ) -> list[Prediction]:
+        if top_k == 2:
+            raise RuntimeError("secret")
+        return rank(probabilities, top_k)
+
+    classifier.rank = fail_for_two  # type: ignore[method-assign]
+    with (
+        caplog.at_level(logging.CRITICAL, "labelserve"),
+        serving(classifier, tiny_model) as port,
+        ExitStack() as stack,
+    ):
+        wires = [stack.enter_context(Wire(port)) for _ in range(8)]
+        for _ in range(20):
+            for number, wire in enumerate(wires):
+                wire.send(raw_request(f"/predict?top_k={number % 2 + 1}", RED))
+            assert [wire.reply().status for wire in wires] == [200, 500] * 4

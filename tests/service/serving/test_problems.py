@@ -14,15 +14,16 @@ from flask.testing import FlaskClient
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.http.app import create_app
+from service.http.current import service_of
 from service.inference import errors as inference_errors
 from service.inference.classifier import Classifier
 from service.inference.errors import ImageError, InferenceError
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.serving import errors as serving_errors
+from service.serving.errors import RequestError
+from service.serving.problems import KINDS
 from service.settings import Settings
-from service.web import errors as web_errors
-from service.web.app import create_app
-from service.web.errors import RequestError
-from service.web.problems import KINDS
-from service.web.scoreboard import Scoreboard, Seat
 from tests.images import encode
 from tests.server import ROOT, Reply, assert_problem
 
@@ -50,7 +51,7 @@ def drawn_tree(module: ModuleType) -> dict[str, str]:
     return parents
 
 
-@pytest.mark.parametrize("module", [inference_errors, web_errors])
+@pytest.mark.parametrize("module", [inference_errors, serving_errors])
 def test_the_tree_is_as_it_is_drawn(module: ModuleType) -> None:
     real = {
         name: kind.__base__.__name__
@@ -71,7 +72,7 @@ def test_every_error_of_a_request_has_a_kind() -> None:
 
 
 def test_every_domain_error_has_one_base() -> None:
-    for module, base in ((inference_errors, InferenceError), (web_errors, RequestError)):
+    for module, base in ((inference_errors, InferenceError), (serving_errors, RequestError)):
         for kind in vars(module).values():
             if inspect.isclass(kind):
                 assert issubclass(kind, base)
@@ -102,7 +103,9 @@ class Broken(Classifier):
 @pytest.fixture
 def broken(tiny_model: Path, tiny_classifier: Classifier) -> FlaskClient:
     classifier = Broken(tiny_classifier._session, tiny_classifier.card)
-    return create_app(Settings(model=tiny_model), classifier, Seat(Scoreboard(1), 0)).test_client()
+    return create_app(
+        Settings(model=tiny_model), classifier, WorkerSlot(SharedState(1), 0)
+    ).test_client()
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
@@ -129,14 +132,14 @@ def test_a_fault_of_the_runtime_leaves_the_next_request_alone(
     tiny_model: Path, tiny_classifier: Classifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More faults than may be inside: each of them left again."""
-    settings = Settings(model=tiny_model, max_inside=2, decoders=1, workers=1)
+    settings = Settings(model=tiny_model, max_in_flight=2, decoders=1, workers=1)
     classifier = Broken(tiny_classifier._session, tiny_classifier.card)
-    app = create_app(settings, classifier, Seat(Scoreboard(1), 0))
+    app = create_app(settings, classifier, WorkerSlot(SharedState(1), 0))
     client = app.test_client()
     with caplog.at_level(logging.CRITICAL, "labelserve"):
         statuses = [ask(client, "/predict").status for _ in range(5)]
     assert statuses == [500] * 5
-    app.extensions["labelserve"].use(tiny_classifier)
+    service_of(app).models.current = tiny_classifier
     assert ask(client, "/predict").status == 200
 
 
@@ -154,14 +157,14 @@ def test_faults_while_decoding_that_are_not_the_images(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("service.web.prediction.open_image", fail)
-    app = create_app(Settings(model=tiny_model), tiny_classifier, Seat(Scoreboard(1), 0))
+    monkeypatch.setattr("service.serving.pipeline.open_image", fail)
+    app = create_app(Settings(model=tiny_model), tiny_classifier, WorkerSlot(SharedState(1), 0))
     assert_problem(ask(app.test_client(), "/predict"), 500, None)
 
 
 def test_starting_and_draining(tiny_model: Path, tiny_classifier: Classifier) -> None:
-    board = Scoreboard(2)
-    app = create_app(Settings(model=tiny_model), tiny_classifier, Seat(board, 0))
+    board = SharedState(2)
+    app = create_app(Settings(model=tiny_model), tiny_classifier, WorkerSlot(board, 0))
     client = app.test_client()
 
     def get(path: str) -> Reply:
@@ -179,14 +182,14 @@ def test_starting_and_draining(tiny_model: Path, tiny_classifier: Classifier) ->
     assert_problem(ask(client, "/predict"), 503, "not-ready")
     assert get("/health/live").status == 200
     patient = Settings(model=tiny_model, drain_seconds=5)
-    client = create_app(patient, tiny_classifier, Seat(board, 0)).test_client()
+    client = create_app(patient, tiny_classifier, WorkerSlot(board, 0)).test_client()
     assert ask(client, "/predict").status == 200
     assert_problem(get("/health/ready"), 503, "not-ready")
 
 
 def test_deadline(tiny_model: Path, tiny_classifier: Classifier) -> None:
     settings = Settings(model=tiny_model, request_timeout=1e-6)
-    client = create_app(settings, tiny_classifier, Seat(Scoreboard(1), 0)).test_client()
+    client = create_app(settings, tiny_classifier, WorkerSlot(SharedState(1), 0)).test_client()
     assert_problem(ask(client, "/predict"), 504, "deadline-exceeded")
 
 
@@ -206,8 +209,8 @@ class Waiting(Classifier):
 
 def test_overload(tiny_model: Path, tiny_classifier: Classifier) -> None:
     classifier = Waiting(tiny_classifier)
-    settings = Settings(model=tiny_model, max_inside=1, workers=1)
-    app = create_app(settings, classifier, Seat(Scoreboard(1), 0))
+    settings = Settings(model=tiny_model, max_in_flight=1, workers=1)
+    app = create_app(settings, classifier, WorkerSlot(SharedState(1), 0))
     inside: list[Reply] = []
     thread = threading.Thread(target=lambda: inside.append(ask(app.test_client(), "/predict")))
     thread.start()
@@ -224,9 +227,11 @@ def test_overload(tiny_model: Path, tiny_classifier: Classifier) -> None:
 def test_factory_is_the_seam(tiny_model: Path, tiny_classifier: Classifier) -> None:
     """Two applications in one process share nothing."""
     strict = create_app(
-        Settings(model=tiny_model, max_image_bytes=10), tiny_classifier, Seat(Scoreboard(1), 0)
+        Settings(model=tiny_model, max_image_bytes=10),
+        tiny_classifier,
+        WorkerSlot(SharedState(1), 0),
     )
-    lax = create_app(Settings(model=tiny_model), tiny_classifier, Seat(Scoreboard(1), 0))
+    lax = create_app(Settings(model=tiny_model), tiny_classifier, WorkerSlot(SharedState(1), 0))
     assert_problem(ask(strict.test_client(), "/predict"), 413, "body-too-large")
     reply = ask(lax.test_client(), "/predict")
     assert json.loads(reply.body)["predictions"][0]["label"] == "red"

@@ -14,7 +14,7 @@ from service.inference import imaging
 from service.inference.contract import ResizeRule
 from service.inference.errors import ImageError
 from service.inference.imaging import ImageLimits, decode_image
-from service.inference.plain_jpeg import decode_plain, plain_size
+from service.inference.jpeg import decode_plain, plain_size
 from tests.images import encode, photograph
 
 SIZE = (32, 32)

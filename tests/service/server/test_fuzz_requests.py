@@ -1,19 +1,21 @@
 """Whatever bytes come for a request, what goes wrong is said in the words meant for it."""
 
+import re
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from service.transport.connection import Connection
-from service.transport.parser import MALFORMED, Choice
-from service.web.errors import RequestError
-from service.web.exchange import request_id_of
-from service.web.prediction import parse_top_k
-from service.web.upload import check_media_type, uploads
+from service.serving.context import request_id_of
+from service.serving.errors import RequestError
+from service.serving.parameters import parse_top_k
+from service.serving.uploads import check_media_type, uploads
+from tests.server import start_server
 
 FUZZ = settings(
     max_examples=400,
@@ -51,23 +53,28 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("parser", ["fast", "python"])
+@pytest.fixture(scope="module")
+def port(tiny_model: Path) -> Iterator[int]:
+    with start_server(tiny_model, workers=1, head_timeout=5, body_timeout=5) as server:
+        yield server.port
+        assert not server.tracebacks
+
+
 @FUZZ
 @given(data=mutated(SEEDS), cuts=st.lists(st.integers(1, 40), max_size=6))
 @example(data=b"\r\n" * 20 + SEEDS[0], cuts=[1, 1, 1])
 @example(data=SEEDS[2].replace(b"3;q=1", b"10000000000000003"), cuts=[])
-def test_requests_in_pieces(parser: Choice, data: bytes, cuts: list[int]) -> None:
-    if parser == "fast":
-        pytest.importorskip("gunicorn_h1c", reason="THE C PARSER IS NOT TESTED: not installed")
-    ours, theirs = socket.socketpair()
-    connection = Connection(ours, "peer", 0.0, parser)
-    connection.body_limit = 1000
-    with theirs, suppress(RequestError, *MALFORMED):
+def test_requests_in_pieces(port: int, data: bytes, cuts: list[int]) -> None:
+    """Whatever comes, what goes back is HTTP, and the service goes on."""
+    address = ("127.0.0.1", port)
+    with socket.create_connection(address, timeout=30) as wire, suppress(ConnectionError):
         for cut in [*cuts, len(data)]:
             piece, data = data[:cut], data[cut:]
-            if piece and not connection.whole:
-                connection.feed(piece)
-    connection.close()
+            wire.sendall(piece)
+        wire.shutdown(socket.SHUT_WR)
+        found = b"".join(iter(lambda: wire.recv(65536), b""))
+        assert found == b"" or re.match(rb"HTTP/1\.1 [1-5]\d\d ", found)
+        assert b" 500 " not in found
 
 
 @FUZZ
@@ -94,7 +101,7 @@ def test_forms(body: bytes, content_type: str) -> None:
 @example(text="multipart/form-data; boundary*=x''%ff")
 def test_parameters_and_headers(text: str) -> None:
     with suppress(RequestError):
-        assert (parse_top_k(text) or 1) >= 1
+        assert (parse_top_k(f"top_k={text}") or 1) >= 1
     with suppress(RequestError):
         check_media_type(text)
     plain = request_id_of(Headers({"X-Request-ID": text.replace("\r", "").replace("\n", "")}))

@@ -338,7 +338,7 @@ def test_a_head_beyond_all_bounds(worker: str, wire: Wire) -> None:
     with suppress(OSError):  # cut off while still sending
         wire.send(b"GET /health/live HTTP/1.1\r\n" + _MUCH_HEAD + b"\r\n")
     reply = wire.reply()
-    if worker == "loop":
+    if worker == "asyncio":
         assert_problem(reply, 431, None)
     else:
         assert reply.status == 200
@@ -460,7 +460,7 @@ def test_a_body_that_ends_early(worker: str, server: Server) -> None:
                 try:  # a client that still listens is told, or sees the end
                     assert_problem(wire.reply(), 400, "bad-body")
                 except ServerError:
-                    assert worker == "loop"
+                    assert worker == "asyncio"
     assert eventually(lambda: gone(server) == before + 2)
     assert not server.tracebacks
 

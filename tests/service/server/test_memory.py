@@ -1,8 +1,6 @@
-"""Nothing is left of a connection that has ended: neither memory nor descriptors nor objects."""
+"""Nothing is left of a connection that has ended: neither memory nor descriptors."""
 
-import gc
 import socket
-import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.transport.connection import Connection, Stage
 from tests.images import encode
 from tests.server import Server, ServerError, eventually, raw_request, start_server
 
@@ -80,33 +77,3 @@ def test_large_bodies_leave_nothing(alone: Server) -> None:
     before = alone.resident()
     some()
     assert eventually(lambda: alone.resident() - before < 15_000_000)
-
-
-# ---- in this process -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("parser", ["fast", "python"])
-@pytest.mark.parametrize(
-    "data",
-    [b"", LIVE[:10], LIVE, PREDICT[:-5], PREDICT + LIVE],
-    ids=["nothing", "half a head", "whole", "half a body", "pipelined"],
-)
-def test_close_frees_a_connection_without_the_collector(parser: str, data: bytes) -> None:
-    """The parser holds callbacks that hold the connection: ``close`` has to break that circle."""
-    if parser == "fast":
-        pytest.importorskip("gunicorn_h1c", reason="gunicorn's parser in C is not installed")
-    gc.collect()
-    gc.disable()
-    try:
-        ours, theirs = socket.socketpair()
-        connection = Connection(ours, "", 0.0, parser)  # type: ignore[arg-type]
-        if data:
-            connection.feed(data)
-        gone = weakref.ref(connection)
-        connection.stage = Stage.CLOSED
-        connection.close()
-        theirs.close()
-        del connection
-        assert gone() is None
-    finally:
-        gc.enable()

@@ -1,37 +1,37 @@
-"""Who is let in: so many, or as many as are answered soon."""
+"""Which requests are admitted: a fixed number, or as many as are answered soon."""
 
 import time
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from service.web.admission import WAIT_SECONDS, Admission
-from service.web.errors import Overloaded
-from service.web.exchange import Exchange
+from service.serving.admission import WAIT_SECONDS, Admission
+from service.serving.context import RequestContext
+from service.serving.errors import Overloaded
 
 
 def admission(limit: int, *, by_wait: bool) -> Admission:
-    return Admission(limit, Gauge("inside", "", registry=CollectorRegistry()), by_wait=by_wait)
+    return Admission(limit, Gauge("in_flight", "", registry=CollectorRegistry()), by_wait=by_wait)
 
 
-def exchange() -> Exchange:
-    return Exchange("id", "POST", 0.0, float("inf"))
+def context() -> RequestContext:
+    return RequestContext("id", "POST", 0.0, float("inf"))
 
 
 def taking(seconds: float, admitted: Admission, times: int = 1000) -> None:
-    """Requests alone inside that took so long each."""
+    """Requests that were alone in flight and took this long each."""
     for _ in range(times):
-        one = exchange()
+        one = context()
         admitted.enter(one)
         one.admitted = time.monotonic() - seconds
         admitted.leave(one)
 
 
-def let_in(admitted: Admission, at_most: int) -> int:
-    """How many more get in."""
+def admits(admitted: Admission, at_most: int) -> int:
+    """How many more are admitted."""
     for count in range(at_most):
         try:
-            admitted.enter(exchange())
+            admitted.enter(context())
         except Overloaded:
             return count
     return at_most
@@ -41,7 +41,7 @@ def let_in(admitted: Admission, at_most: int) -> int:
 def test_a_number_is_a_number(seconds: float) -> None:
     fixed = admission(5, by_wait=False)
     taking(seconds, fixed)
-    assert let_in(fixed, 10) == 5
+    assert admits(fixed, 10) == 5
     with pytest.raises(Overloaded, match="5 requests"):
         fixed.check()
 
@@ -50,11 +50,11 @@ def test_a_number_is_a_number(seconds: float) -> None:
 def test_as_many_as_are_answered_soon(seconds: float, fit: int) -> None:
     bounded = admission(5, by_wait=True)
     taking(seconds * WAIT_SECONDS, bounded)
-    assert let_in(bounded, 2000) == pytest.approx(fit, rel=0.05, abs=1)
+    assert admits(bounded, 2000) == pytest.approx(fit, rel=0.05, abs=1)
 
 
 def test_nothing_is_known_yet() -> None:
-    assert let_in(admission(5, by_wait=True), 10) == 5
+    assert admits(admission(5, by_wait=True), 10) == 5
 
 
 def test_what_took_long_is_forgotten_and_one_outlier_changes_little() -> None:
@@ -62,14 +62,14 @@ def test_what_took_long_is_forgotten_and_one_outlier_changes_little() -> None:
     taking(1.0, bounded)
     taking(0.01, bounded)
     taking(0.1, bounded, times=1)
-    assert let_in(bounded, 2000) > 80
+    assert admits(bounded, 2000) > 80
 
 
 def test_company_counts() -> None:
     """Ten together that took 0.1 s are answered one every 10 ms."""
     bounded = admission(10, by_wait=True)
     for _ in range(100):
-        some = [exchange() for _ in range(10)]
+        some = [context() for _ in range(10)]
         for one in some:
             bounded.enter(one)
         first, *others = some
@@ -78,14 +78,14 @@ def test_company_counts() -> None:
         for one in others:  # says nothing of its own
             one.admitted = time.monotonic() - 0.01 * (len(others) - others.index(one))
             bounded.leave(one)
-    assert let_in(bounded, 2000) == pytest.approx(100, rel=0.1)
+    assert admits(bounded, 2000) == pytest.approx(100, rel=0.1)
 
 
 def test_room_comes_back() -> None:
     bounded = admission(1, by_wait=True)
     taking(10.0, bounded)
-    one = exchange()
+    one = context()
     bounded.enter(one)
-    assert let_in(bounded, 1) == 0
+    assert admits(bounded, 1) == 0
     bounded.leave(one)
-    assert let_in(bounded, 1) == 1
+    assert admits(bounded, 1) == 1
