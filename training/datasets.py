@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ResizeRule
 from service.inference.errors import ImageError
-from service.inference.imaging import READABLE_FORMATS, ImageLimits, decode_image
+from service.inference.formats import READABLE_FORMATS
+from service.inference.imaging import ImageLimits, decode_image
 from training.config import TrainConfig
 from training.errors import DataError
 from training.pixels import Images, PixelFile, PixelWriter
