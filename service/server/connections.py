@@ -86,7 +86,7 @@ class Connections:
             PREDICT_BATCH: ThreadPoolExecutor(1, thread_name_prefix="batch"),
             METRICS: ThreadPoolExecutor(1, thread_name_prefix="metrics"),
         }
-        self._service.batcher.run_on(self.loop.call_soon_threadsafe, self._decoders)
+        self._service.batcher.run_on(self.loop, self._decoders)
         for listener in self._listeners:
             listener.setblocking(False)
             self._listen(listener)
@@ -234,6 +234,7 @@ class Connections:
         assert head is not None and context is not None  # noqa: S101, PT018
         incoming.in_work = True
         body = incoming.take_body()
+        self._flush_soon()
         if context.route == PREDICT:
             context.bytes_in = len(body)
             request = PredictRequest(
@@ -244,7 +245,6 @@ class Connections:
             return
         threads: Executor = self._threads.get(context.route or head.path, self._app_threads)
         threads.submit(self._call_app, connection, incoming, head, body, context)
-        self._flush_soon()
 
     def _predicted(
         self, connection: Connection, incoming: Incoming, answer: bytes | Exception

@@ -428,6 +428,7 @@ class Connection(asyncio.Protocol):
             self.throttled_until = self._connections.throttle()
         context = self.context_of(incoming)
         if isinstance(error, Malformed):
+            self._closing = True  # where the next request would begin is not certain
             response = responses.status_response(error.status, str(error), context)
         else:
             response = responses.error_response(error, context)

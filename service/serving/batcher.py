@@ -13,7 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 from service.inference.classifier import Classifier
 from service.inference.errors import ImageError
@@ -34,9 +36,19 @@ SMALL_BYTES = 32_768
 # How long one batch may keep the event loop.
 TURN_SECONDS = 0.02
 
+
+class EventLoop(Protocol):
+    """What of an asyncio event loop is used here."""
+
+    def call_soon(self, callback: Callable[[], object], /) -> object:
+        """From the loop's thread."""
+
+    def call_soon_threadsafe(self, callback: Callable[[], object], /) -> object:
+        """From any thread."""
+
+
 # The body of a 200, or what failed.
 Answer = bytes | Exception
-Soon = Callable[[Callable[[], None]], object]
 Done = Callable[[Outcome], None]
 
 
@@ -148,14 +160,14 @@ class Batcher:
 
     # ---- for an event loop -------------------------------------------------------------------
 
-    def run_on(self, soon: Soon, decoders: Executor) -> None:
+    def run_on(self, loop: EventLoop, decoders: Executor) -> None:
         """Let an event loop run the batches from now on.
 
         Args:
-            soon: the loop's ``call_soon_threadsafe``.
+            loop: an asyncio event loop.
             decoders: threads that decode large images.
         """
-        self._loop = _OnLoop(soon, decoders)
+        self._loop = _OnLoop(loop, decoders)
 
     def stop(self) -> None:
         """The event loop ends: what waits is not predicted any more."""
@@ -178,7 +190,7 @@ class Batcher:
                     self._add(self._pipeline.decode(opened), done)
                     return
         except Exception as error:  # noqa: BLE001  the client gets an answer
-            self._loop.soon(partial(done, error))
+            self._loop.call_soon(partial(done, error))
             return
         self._loop.decoders.submit(self._decode, request, opened, time.monotonic(), done)
 
@@ -197,7 +209,7 @@ class Batcher:
             with self._pipeline.decoding(request.context):
                 decoded = self._pipeline.decode(opened)
         except Exception as error:  # noqa: BLE001  the client gets an answer
-            self._loop.soon(partial(done, error))
+            self._loop.call_soon(partial(done, error))
         else:
             self._add(decoded, done)
 
@@ -229,7 +241,7 @@ class Batcher:
     def _run_in_thread(self, loop: "_OnLoop") -> None:
         """A slow network: one image at a time, delivered on the loop."""
         while self._waiting:
-            loop.soon(partial(_deliver, self._run_batch()))
+            loop.call_soon(partial(_deliver, self._run_batch()))
 
     # ---- for both ----------------------------------------------------------------------------
 
@@ -265,8 +277,9 @@ class Batcher:
 class _OnLoop:
     """An event loop that runs batches, and the threads beside it."""
 
-    def __init__(self, soon: Soon, decoders: Executor) -> None:
-        self.soon = soon
+    def __init__(self, loop: EventLoop, decoders: Executor) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
         self.decoders = decoders
         self.network = ThreadPoolExecutor(1, thread_name_prefix="network")
         self.scheduled = False
@@ -275,7 +288,15 @@ class _OnLoop:
         """Run a batch in the next iteration, with all images that are added until then."""
         if not self.scheduled:
             self.scheduled = True
-            self.soon(run)
+            self.call_soon(run)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Have the loop call this; waking it from another thread costs two system calls."""
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(call)
+        else:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(call)
 
 
 def _deliver(outcomes: Sequence[tuple[Done, Outcome]]) -> None:

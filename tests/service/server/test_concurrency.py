@@ -172,8 +172,9 @@ def test_answering_reads_no_file(tiny_model: Path) -> None:
         before = reads(server)
         for _ in range(COUNT):
             assert server.post("/predict", image).status == 200
-        # The watch for new models may have read a little.
-        assert reads(server) - before < COUNT / 2
+        # libuv reads a socket by the same call, twice for a request and the client's end. A file
+        # costs two more. The watch for new models may have read a little.
+        assert reads(server) - before < 2.5 * COUNT
 
 
 def reads(server: Server) -> int:
