@@ -36,7 +36,7 @@ RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 SLOW = encode(Image.new("RGB", (3500, 3500), (200, 40, 90)), "PNG", compress_level=9)
 
 # Long enough to look around in, on a busy machine too.
-DRAIN = 6.0
+DRAIN = 3.5
 
 # What the project promises for a start that cannot be; the test's own machine may be busy.
 REFUSED_SECONDS = 5.0
@@ -191,7 +191,7 @@ def test_sigterm_with_idle_connections(tiny_model: Path, worker: str) -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_sigterm_and_a_client_that_dawdles(tiny_model: Path, worker: str) -> None:
     """Half a request does not keep the process beyond the graceful timeout."""
-    settings = {"graceful_timeout": 2, "body_timeout": 60, "head_timeout": 60}
+    settings = {"graceful_timeout": 1, "body_timeout": 60, "head_timeout": 60}
     with start_server(tiny_model, worker=worker, **settings) as server, server.wire() as wire:
         wire.send(raw_request("/predict", RED)[:-5])
         time.sleep(0.2)
