@@ -7,7 +7,7 @@ import http.client
 import os
 import sys
 
-# Whom to ask when the service listens on every address.
+# The address to ask where the service listens on every address.
 _ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
