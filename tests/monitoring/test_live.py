@@ -193,7 +193,9 @@ def test_a_panel_has_data(watched: Watched, panel: dict[str, object]) -> None:
 
 
 def test_the_dashboards_alerts_are_drawn(watched: Watched) -> None:
-    for annotation in files.dashboard()["annotations"]["list"]:
+    annotations = files.dashboard()["annotations"]["list"]
+    assert annotations
+    for annotation in annotations:
         _assert_data(watched.prometheus, _filled_in(annotation["expr"]))
 
 
