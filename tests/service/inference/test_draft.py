@@ -20,7 +20,7 @@ from tests.tiny_model import make_card, make_graph, write_model
 
 ROOT = Path(__file__).parents[3]
 PHOTOGRAPHS = 250
-ENLARGED = 2000  # of 500 a label in two hundred is too few to count
+ENLARGED = 1000  # of 500 a label in two hundred is too few to count
 SIZE = (32, 32)
 MEAN_LEVELS = 2.0
 SAME_LABEL = 0.995
