@@ -97,7 +97,7 @@ def test_who_does_not_fit_is_told_at_once(narrow: Server) -> None:
 
 
 def test_probes_do_not_wait_behind_predictions(narrow: Server) -> None:
-    probes = []
+    probes: list[float] = []
     with kept_busy(narrow, 8) as answered:
         assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") >= 4)
         while len(probes) < 40 or len(answered) < 4:
@@ -227,7 +227,7 @@ def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
 def test_one_slow_image_holds_nobody_up(tiny_model: Path) -> None:
     """With two decoders a small image passes a large one, on connections of their own."""
     with start_server(tiny_model, decoders=2) as server:
-        small = []
+        small: list[float] = []
         with kept_busy(server, 1) as large:
             while len(small) < 60 or len(large) < 3:
                 reply, seconds = timed(server, RED)
