@@ -19,7 +19,7 @@ _ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
 
 def cifar_test_jpegs(number: int) -> Iterator[tuple[str, bytes]]:
-    """Label and content of so many of the 10,000, as many of each label; else the test skips."""
+    """Label and content of ``number`` of the 10,000, as many of each label; else the test skips."""
     every = IMAGES // number
     folder = os.environ.get("LABELSERVE_TEST_DATA")
     if folder and (paths := sorted(Path(folder).glob("**/test/*/*.jpg"))):

@@ -276,7 +276,7 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on this port."""
+    """Whether a server listens on this port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return True
     return False
@@ -338,7 +338,7 @@ def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
                 _wait_until_ready(server)
             except ServerError as error:
                 server.kill()
-                # Somebody else was quicker to take the port.
+                # Another process was quicker to take the port.
                 if attempt == 2 or "in use" not in str(error):
                     raise
             else:

@@ -22,7 +22,7 @@ from tests.load.open_loop import Outcome, http_request, offer
 from tests.server import Server, start_server
 
 PAIRS = 5
-INSIDE = 4
+IN_FLIGHT = 4
 LOAD_SECONDS = 1.2
 PROBES = [http_request("GET", path) for path in ("/health/live", "/health/ready", "/metrics")]
 
@@ -52,7 +52,7 @@ class Pair:
     probes: Outcome
 
     def as_share_of_a_wait(self, outcome: Outcome, status: int, quantile: float) -> float:
-        """A latency, as a share of what those who are let in have to wait."""
+        """A latency, as a share of what the accepted requests have to wait."""
         return outcome.quantile(status, quantile) / self.overload.quantile(200, 0.5)
 
     def __str__(self) -> str:
@@ -62,16 +62,16 @@ class Pair:
 def test_four_times_the_load(tiny_model: Path, photograph: bytes) -> None:
     request = http_request("POST", "/predict", photograph)
     workers = os.cpu_count() or 1
-    with start_server(tiny_model, workers=workers, max_inside=INSIDE * workers) as server:
+    with start_server(tiny_model, workers=workers, max_inside=IN_FLIGHT * workers) as server:
         pairs = [asyncio.run(_pair(server, request, workers)) for _ in range(PAIRS)]
         seen = "\n".join(map(str, pairs))
         for pair in pairs:
             assert set(pair.overload.counts) == {200, 429}, seen
             assert set(pair.probes.counts) == {200}, seen
         assert median(pair.kept for pair in pairs) > 0.8, seen
-        # So many are inside a worker at most, so none waits for more than so many others.
+        # A worker has this many in flight at most, so none waits for more than the others.
         ahead = median(pair.overload.quantile(200, 0.99) * pair.peak for pair in pairs)
-        assert ahead < 3 * INSIDE * workers, seen
+        assert ahead < 3 * IN_FLIGHT * workers, seen
         assert median(p.as_share_of_a_wait(p.overload, 429, 0.95) for p in pairs) < 0.25, seen
         assert median(p.as_share_of_a_wait(p.probes, 200, 0.95) for p in pairs) < 0.25, seen
         assert not server.tracebacks
@@ -86,7 +86,7 @@ async def _pair(server: Server, request: bytes, workers: int) -> Pair:
         offer(server.port, [request], 4 * calm.good, LOAD_SECONDS),
         offer(server.port, PROBES, 20, LOAD_SECONDS),
     )
-    # What is inside at the end is answered after it.
+    # What is in flight at the end is answered after it.
     kept = overload.counts[200] / (time.perf_counter() - begun) / calm.good
     refused = server.metric("labelserve_rejected_total", reason="overloaded") - refused
     assert refused == overload.counts[429]

@@ -54,7 +54,7 @@ def prometheus_program() -> str:
 def blind(
     prometheus_program: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
-    """It watches a port where nobody listens. Its alerts take some seconds to fire."""
+    """It watches a port where nothing listens. Its alerts take some seconds to fire."""
     folder = tmp_path_factory.mktemp("blind")
     with start_prometheus(prometheus_program, folder, "127.0.0.1:1", WINDOW) as prometheus:
         yield prometheus
@@ -114,7 +114,7 @@ def test_prometheus_counts_what_the_clients_were_answered(watched: Watched) -> N
     samples = prometheus.query("sum by (route, status) (labelserve_requests_total)")
     counted = {(labels["route"], labels["status"]): value for labels, value in samples}
     # Some requests were abandoned: what became of them shows in no client's tally. They were either
-    # left (499), turned away, or answered to nobody.
+    # left (499), turned away, or answered to a closed connection.
     exact = [key for key in tally if key not in (("/predict", "200"), ("/predict", "429"))]
     assert set(exact) >= ALWAYS
     assert {key: counted.get(key) for key in exact} == {key: tally[key] for key in exact}

@@ -155,7 +155,7 @@ def in_flight(server: Server) -> float:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_sigterm_with_requests_in_flight(tiny_model: Path, worker: str) -> None:
-    """All that is inside is answered, waiting ones included; then the exit status is 0."""
+    """Every request in flight is answered, waiting ones included; then the exit status is 0."""
     count = 6
     with (
         start_server(tiny_model, worker=worker, workers=2, decoders=1) as server,
@@ -189,7 +189,7 @@ def test_sigterm_with_idle_connections(tiny_model: Path, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_sigterm_and_a_client_that_dawdles(tiny_model: Path, worker: str) -> None:
+def test_sigterm_and_half_a_request(tiny_model: Path, worker: str) -> None:
     """Half a request does not keep the process beyond the graceful timeout."""
     settings = {"graceful_timeout": 1, "body_timeout": 60, "head_timeout": 60}
     with start_server(tiny_model, worker=worker, **settings) as server, server.wire() as wire:
@@ -210,7 +210,7 @@ def test_other_ways_to_stop(tiny_model: Path, name: str) -> None:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_draining(tiny_model: Path, worker: str) -> None:
-    """Unready at once, answering for as long as was asked, then gone; nobody loses an answer."""
+    """Unready at once, answering for as long as was asked, then gone; no answer is lost."""
     with (
         start_server(tiny_model, worker=worker, workers=2, drain_seconds=DRAIN) as server,
         ThreadPoolExecutor(4) as clients,

@@ -166,7 +166,7 @@ def test_text_is_what_prometheus_reads(pair: Server) -> None:
         assert family.type in ("counter", "gauge", "histogram")
         series = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
         assert len(set(series)) == len(series)
-        # A label of the client's making would let it fill the memory of whoever reads.
+        # A label of the client's making would let it fill the memory of Prometheus.
         for sample in family.samples:
             assert "pid" not in sample.labels
             assert sample.labels.get("route", "/").startswith("/") or (

@@ -259,7 +259,7 @@ def test_buffered_bodies_are_bounded(tiny_model: Path) -> None:
 
 
 def test_stalled_bodies_make_room_for_others(tiny_model: Path) -> None:
-    """Who has sent much, and sends no more, does not keep everybody else out."""
+    """A client that has sent much, and sends no more, does not keep others out."""
     limits = {
         "workers": 1,
         "max_image_bytes": 1_000_000,
@@ -325,7 +325,7 @@ def test_a_slow_reader_gets_everything(wide_model: Path) -> None:
         assert wire.reply().json() == {"status": "live"}
 
 
-def test_who_never_reads_is_closed(wide_model: Path) -> None:
+def test_a_client_that_never_reads_is_disconnected(wide_model: Path) -> None:
     with start_server(wide_model, body_timeout=1) as server:
         before = server.descriptors_at_rest()
         with ask_for_much(server):

@@ -77,7 +77,7 @@ def test_answer(case: HostileImage) -> None:
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.on_request], ids=lambda case: case.name
 )
-def test_formats_that_nobody_asked_for_are_not_even_opened(case: HostileImage) -> None:
+def test_formats_that_are_not_enabled_are_not_even_opened(case: HostileImage) -> None:
     with pytest.raises(UnsupportedFormat, match="is not read here"):
         decode_image(case.build(), (8, 12))
 

@@ -1,4 +1,4 @@
-"""Who is let in: so many, or as many as are answered soon."""
+"""How many requests are let in: a fixed number, or as many as are answered soon."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.web.exchange import Exchange
 
 
 def admission(limit: int, *, by_wait: bool) -> Admission:
-    return Admission(limit, Gauge("inside", "", registry=CollectorRegistry()), by_wait=by_wait)
+    return Admission(limit, Gauge("in_flight", "", registry=CollectorRegistry()), by_wait=by_wait)
 
 
 @dataclass
@@ -37,7 +37,7 @@ def exchange() -> Exchange:
 
 
 def taking(seconds: float, admitted: Admission, clock: Clock, times: int = 1000) -> None:
-    """Requests alone inside that took so long each."""
+    """Requests that took this long each, one after the other."""
     for _ in range(times):
         one = exchange()
         admitted.enter(one)

@@ -89,7 +89,7 @@ def test_counts_are_waited_for(board: Scoreboard, before: int) -> None:
     assert done.is_set()
 
 
-def test_who_never_counts_is_not_waited_for_long(board: Scoreboard) -> None:
+def test_a_worker_that_never_counts_is_not_waited_for_long(board: Scoreboard) -> None:
     board.add_answered(0)
     assert 0.2 < seconds_of_waiting(board) < 5
     board.clear(0)
