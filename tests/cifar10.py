@@ -6,6 +6,7 @@ They are in a folder named by LABELSERVE_TEST_DATA, or in the project's archive.
 import os
 import tarfile
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
 
 def cifar_test_jpegs(number: int) -> Iterator[tuple[str, bytes]]:
-    """Label and content of so many of the 10,000, as many of each label; else the test skips."""
+    """Label and content of ``number`` of the 10,000, as many of each label; else the test skips."""
     every = IMAGES // number
     folder = os.environ.get("LABELSERVE_TEST_DATA")
     if folder and (paths := sorted(Path(folder).glob("**/test/*/*.jpg"))):
@@ -28,13 +29,17 @@ def cifar_test_jpegs(number: int) -> Iterator[tuple[str, bytes]]:
             "SKIPPED LOUDLY: no CIFAR-10 test images; set LABELSERVE_TEST_DATA to a folder with"
             " test/<label>/*.jpg to test on real photographs too"
         )
-    return _members(every)
+    return iter(_members()[::every])
 
 
-def _members(every: int) -> Iterator[tuple[str, bytes]]:
+@cache
+def _members() -> list[tuple[str, bytes]]:
+    """All 10,000: 10 MB, which take longer to unpack than to keep."""
+    found = []
     with tarfile.open(_ARCHIVE) as tar:
         members = (m for m in tar if "/test/" in m.name and m.name.endswith(".jpg"))
-        for member in islice(members, 0, IMAGES, every):
+        for member in islice(members, IMAGES):
             file = tar.extractfile(member)
             assert file is not None
-            yield member.name.split("/")[-2], file.read()
+            found.append((member.name.split("/")[-2], file.read()))
+    return found

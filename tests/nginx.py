@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.server import accepts, eventually
 
-# Workers of root's nginx would be somebody who may not write to the test's folder.
+# Workers of root's nginx would run as a user who may not write to the test's folder.
 _USER = "user root;" if os.geteuid() == 0 else ""
 _AROUND = """
 daemon off;

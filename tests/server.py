@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -225,6 +226,18 @@ class Server:
         statm = [Path(f"/proc/{pid}/statm").read_text(encoding="ascii") for pid in self.workers]
         return sum(int(text.split()[1]) * page for text in statm)
 
+    @property
+    def shared_folder(self) -> Path:
+        """Where the workers keep their counts, as one of them knows it.
+
+        Raises:
+            OSError, IndexError: there is no worker.
+            StopIteration: it has not opened them yet.
+        """
+        maps = Path(f"/proc/{self.workers[0]}/maps").read_text(encoding="utf-8")
+        line = next(line for line in maps.splitlines() if line.endswith(".db"))
+        return Path(line.split(maxsplit=5)[5]).parent
+
     # ---- ending ------------------------------------------------------------------------------
 
     def terminate(self) -> None:
@@ -244,10 +257,15 @@ class Server:
         return self.wait()
 
     def kill(self) -> None:
-        """End all processes of the server at once."""
+        """End all processes of the server at once, and clear up what only a stop clears up."""
+        left: Path | None = None
+        with suppress(OSError, IndexError, StopIteration):
+            left = self.shared_folder
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if left is not None:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def free_port() -> int:
@@ -258,7 +276,7 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on this port."""
+    """Whether a server listens on this port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return True
     return False
@@ -320,7 +338,7 @@ def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
                 _wait_until_ready(server)
             except ServerError as error:
                 server.kill()
-                # Somebody else was quicker to take the port.
+                # Another process was quicker to take the port.
                 if attempt == 2 or "in use" not in str(error):
                     raise
             else:

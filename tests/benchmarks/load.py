@@ -1,4 +1,4 @@
-"""Load in a closed loop: so many kept-alive connections, each asks again once it is answered."""
+"""Load in a closed loop: kept-alive connections, each of which asks again once it is answered."""
 
 import asyncio
 import json

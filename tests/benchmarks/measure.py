@@ -75,7 +75,7 @@ class Results:
     started: list[Started]
 
     def to_json(self) -> str:
-        """All of it, and where it was measured, for whoever wants other tables."""
+        """All of it, and where it was measured, for other tables."""
         machine = {
             "date": time.strftime("%FT%TZ", time.gmtime()),
             "machine": platform.machine(),
@@ -208,6 +208,6 @@ def _line(found: Measured) -> str:
 
 
 def say(text: str) -> None:
-    """To whoever watches; a run takes a while."""
+    """Show progress; a run takes a while."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

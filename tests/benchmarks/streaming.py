@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measured(folder: Path, count: int, extent: tuple[int, int]) -> str:
-    """A line on training on so many images of (height, width)."""
+    """A line on training on ``count`` images of (height, width)."""
     fill(folder / "images", count, extent)
     command = [sys.executable, "-m", "training", "--data", str(folder / "images"), *OPTIONS]
     command += ["--output", str(folder / "model.onnx"), "--run", str(folder / "run")]

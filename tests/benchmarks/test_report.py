@@ -61,7 +61,7 @@ def test_tables_have_a_row_for_every_cell() -> None:
     assert (p50, p99, refused) == ("20", "200", "5%")
     assert float(of_limit) > 0
     assert peers[3] == peers[7] == "**1.00**"
-    assert len(rows(text, "Images in one form")["16"]) == 5  # nobody else takes forms
+    assert len(rows(text, "Images in one form")["16"]) == 5  # no other server takes forms
     assert rows(text, "Start and memory")[OURS] == ["default", "2", "0.50", "200"]
 
 

@@ -69,7 +69,7 @@ def service(engine: Engine, image: str) -> Iterator[Container]:
     """A hardened container that serves, for tests that do it no harm."""
     container = engine.run(image)
     try:
-        container.wait_healthy()
+        container.wait_ready()
         yield container
     finally:
         container.remove()

@@ -191,7 +191,7 @@ class Container:
                 if reached():
                     return time.monotonic() - self.started
             except OSError:
-                pass  # nobody listens yet
+                pass  # nothing listens yet
             if not self.state["Running"]:
                 break
             time.sleep(0.1)

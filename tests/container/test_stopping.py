@@ -1,4 +1,4 @@
-"""``docker stop`` while clients are being answered: nobody who got in goes without an answer."""
+"""``docker stop`` while clients are being answered: every request that was let in is answered."""
 
 import http.client
 import re
@@ -42,7 +42,7 @@ class Upload:
 
 
 def ask_until_refused(container: Container, body: bytes, outcomes: Counter[str]) -> None:
-    """One request after the other, each on a connection of its own, until nobody listens."""
+    """One request after the other, each on a connection of its own, until nothing listens."""
     while True:
         try:
             status, _ = container.ask("POST", "/predict", body)
@@ -64,7 +64,7 @@ def in_flight(container: Container) -> int:
     return int(sum(map(float, values)))
 
 
-def test_stopped_under_load_everybody_inside_is_answered(run: Run) -> None:
+def test_stopped_under_load_every_request_in_flight_is_answered(run: Run) -> None:
     container = run()
     container.wait_ready()
     small = encode(photograph(1, 480, 640), "JPEG", quality=85)
@@ -86,7 +86,7 @@ def test_stopped_under_load_everybody_inside_is_answered(run: Run) -> None:
         started = time.monotonic()
         stop = aside.submit(container.engine.call, "stop", container.id)
         for client in clients:
-            client.join()  # until nobody listens any more
+            client.join()  # until nothing listens any more
         half_sent_statuses = [upload.finish() for upload in half_sent]
         queued_statuses = [upload.finish() for upload in queued]
         stop.result()

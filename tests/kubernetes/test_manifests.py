@@ -125,7 +125,7 @@ def test_everything_speaks_of_the_same_pods(deployment: Manifest) -> None:
     scaler = load(FOLDER / "horizontalpodautoscaler.yaml")["spec"]
     target = scaler["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
-    # The autoscaler's number stays, and a budget of one always leaves somebody.
+    # The autoscaler's number stays, and a budget of one always leaves a replica.
     assert "replicas" not in deployment["spec"]
     assert scaler["minReplicas"] > budget["maxUnavailable"] == 1
 

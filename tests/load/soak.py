@@ -73,8 +73,8 @@ def requests() -> list[bytes]:
     return [http_request("POST", "/predict", body) for body in bodies]
 
 
-async def soak(server: Server, seconds: float) -> Soak:
-    """Offer load for ``seconds``, in slices, and look at what is there between them.
+async def soak(server: Server, seconds: float, rest_seconds: float = REST_SECONDS) -> Soak:
+    """Offer load for ``seconds``, in slices, and look at what is there after a rest behind each.
 
     While a huge image is decoded, hundreds of megabytes come and go; what must not grow is what
     stays when everything is answered.
@@ -89,7 +89,7 @@ async def soak(server: Server, seconds: float) -> Soak:
         outcome = await offer(server.port, bodies, RATE, in_a_slice, patience=60)
         answers += outcome.counts
         # Clients have closed their connections; the server needs a moment to see it.
-        await asyncio.sleep(REST_SECONDS)
+        await asyncio.sleep(rest_seconds)
         samples.append(_sample(server, now))
     # Of ten minutes: the third to the fifth, and the eighth to the tenth.
     pss_kb = [sample.pss_kb for sample in samples]

@@ -40,7 +40,7 @@ def test_compose_accepts_the_file() -> None:
 def test_it_runs_what_monitoring_needs(services: dict[str, dict[str, Any]]) -> None:
     assert set(services) == {"labelserve", "prometheus", "grafana"}
     for service in services.values():
-        # Never "latest" of somebody else's, and nothing for other machines to reach.
+        # Never "latest" of another project, and nothing for other machines to reach.
         repository, _, tag = service["image"].partition(":")
         assert repository == "labelserve" or re.fullmatch(r"v?\d+\.\d+\.\d+", tag)
         assert service["cap_drop"] == ["ALL"]

@@ -29,10 +29,9 @@ def test_panels_have_a_place_and_a_meaning() -> None:
 
 
 def test_rates_look_back_as_far_as_the_scrapes_ask() -> None:
-    for panel in files.panels():
-        for target in panel["targets"]:
-            for window in re.findall(r"\b(?:rate|increase)\(.+?\[(.+?)\]", target["expr"]):
-                assert window in ("$__rate_interval", "5m"), panel["title"]
+    expressions = [target["expr"] for panel in files.panels() for target in panel["targets"]]
+    windows = re.findall(r"\b(?:rate|increase)\(.+?\[(.+?)\]", "\n".join(expressions))
+    assert set(windows) == {"$__rate_interval", "5m"}
 
 
 def test_every_metric_of_the_service_is_watched() -> None:

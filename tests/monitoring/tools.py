@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-# In CI every one of them is there: a skip would be a hole that nobody sees.
+# In CI every one of them is there: a skip would be a gap that no one sees.
 REQUIRED = os.environ.get("MONITORING_TESTS") == "required"
 
 

@@ -1,6 +1,5 @@
 """Every hostile image over HTTP: the documented status, and a good answer right after."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +27,7 @@ def lenient(tiny_model: Path) -> Iterator[Server]:
 
 def check(server: Server, case: HostileImage, *, read: bool) -> None:
     data = case.build()
-    begun = time.monotonic()
     reply = server.post("/predict", data)
-    seconds = time.monotonic() - begun
     if not data:
         assert_problem(reply, 400, "missing-image")
     elif not read:
@@ -41,7 +38,6 @@ def check(server: Server, case: HostileImage, *, read: bool) -> None:
     else:
         kind = KINDS[case.expected]
         assert_problem(reply, kind.status, kind.slug)
-    assert seconds < 15
     after = server.post("/predict", RED)
     assert after.status == 200
     assert after.json()["predictions"][0]["label"] == "red"

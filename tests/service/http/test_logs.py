@@ -80,7 +80,7 @@ def test_nothing_that_a_client_sends_forges_a_line(server: Server) -> None:
     lines = text.split(b"\n")
     assert lines.pop() == b""
     # Also for readers who know of more ends of line than "\n".
-    assert len(text.decode().splitlines()) == len(lines)
+    assert len(text.decode().splitlines()) == len(lines) > 10
     for line in lines:
         record = json.loads(line)
         assert isinstance(record, dict)

@@ -373,7 +373,7 @@ def test_a_method_that_does_not_exist_with_a_body(server: Server) -> None:
 
 @pytest.mark.parametrize("path", ["//predict", "///predict", "/%70redict", "/%2Fpredict"])
 def test_other_spellings_of_a_path(server: Server, tiny_classifier: Classifier, path: str) -> None:
-    """Whoever takes them for a route has to take them for the same one, limits included."""
+    """Every worker has to take them for the same route, limits included."""
     assert_prediction(server.post(path, RED.ljust(100_000, b"\0")), tiny_classifier, RED)
 
 

@@ -19,8 +19,8 @@ from tests.images import Pixels, encode, photograph
 from tests.tiny_model import make_card, make_graph, write_model
 
 ROOT = Path(__file__).parents[3]
-PHOTOGRAPHS = 500
-ENLARGED = 2000  # of 500 a label in two hundred is too few to count
+PHOTOGRAPHS = 250
+ENLARGED = 1000  # of 500 a label in two hundred is too few to count
 SIZE = (32, 32)
 MEAN_LEVELS = 2.0
 SAME_LABEL = 0.995
@@ -47,7 +47,7 @@ def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 
 def large_jpegs() -> Iterator[bytes]:
     for number in range(PHOTOGRAPHS):
-        size = LARGE if number % 250 == 7 else SIZES[number % len(SIZES)]
+        size = LARGE if number % 125 == 7 else SIZES[number % len(SIZES)]
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = (1, 1, 6, 1, 8, 3)[number % 6]
         yield encode(

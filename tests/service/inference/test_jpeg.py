@@ -124,7 +124,7 @@ def mutations(data: bytes, number: int) -> Iterator[bytes]:
     ("extent", "options"),
     list(product([(32, 32), (48, 40)], [{}, {"subsampling": 1, "restart_marker_blocks": 2}])),
 )
-def test_damaged_files_fare_as_with_pillow(
+def test_damaged_files_get_the_same_outcome_as_with_pillow(
     extent: tuple[int, int], options: dict[str, int]
 ) -> None:
     data = encode(photograph(4, *extent), "JPEG", **options)

@@ -63,7 +63,8 @@ def test_what_is_counted_is_not_waited_for(board: SharedState) -> None:
     for _ in range(5):
         board.add_answered(1)
     board.add_counted(1, 5)
-    assert seconds_of_waiting(board) < 0.2
+    # A hiccup of this machine may have a second look.
+    assert min(seconds_of_waiting(board) for _ in range(3)) < 0.1
 
 
 @pytest.mark.parametrize("before", [0, 2**32 - 2])
@@ -88,8 +89,8 @@ def test_counts_are_waited_for(board: SharedState, before: int) -> None:
     assert done.is_set()
 
 
-def test_who_never_counts_is_not_waited_for_long(board: SharedState) -> None:
+def test_a_worker_that_never_counts_is_not_waited_for_long(board: SharedState) -> None:
     board.add_answered(0)
     assert 0.2 < seconds_of_waiting(board) < 5
     board.clear(0)
-    assert seconds_of_waiting(board) < 0.2
+    assert min(seconds_of_waiting(board) for _ in range(3)) < 0.1

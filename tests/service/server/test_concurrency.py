@@ -96,33 +96,46 @@ def test_batches_and_single_images_at_once(server: Server, tiny_classifier: Clas
 
 def test_a_single_image_does_not_wait_for_whole_forms(tiny_model: Path) -> None:
     """Forms of many are taken apart beside single images, not before them."""
-    slope = Image.linear_gradient("L").resize((1400, 1000)).convert("RGB")
-    image = encode(slope, "PNG")  # few bytes, and some 10 ms of work
-    body, headers = multipart(*(("f", str(n), image) for n in range(64)))
+    slope = Image.linear_gradient("L").resize((1000, 700)).convert("RGB")
+    image = encode(slope, "PNG")  # few bytes, and some 5 ms of work
+    body, headers = multipart(*(("f", str(n), image) for n in range(32)))
     with start_server(tiny_model, workers=1) as server, ThreadPoolExecutor(3) as clients:
-        begun = time.monotonic()
-        assert server.post("/predict/batch", body, headers).status == 200
-        form_seconds = time.monotonic() - begun
-        forms = [clients.submit(server.post, "/predict/batch", body, headers) for _ in range(6)]
+
+        def form_alone() -> float:
+            begun = time.monotonic()
+            assert server.post("/predict/batch", body, headers).status == 200
+            return time.monotonic() - begun
+
+        before = form_alone()
+        forms = [clients.submit(server.post, "/predict/batch", body, headers) for _ in range(3)]
         waited = []
         while not all(form.done() for form in forms):
             begun = time.monotonic()
             assert server.post("/predict", image).status == 200
             waited.append(time.monotonic() - begun)
         assert {form.result().status for form in forms} == {200}
-    assert len(waited) > 12, waited
-    assert statistics.median(waited) < form_seconds / 3
+        after = form_alone()
+    assert statistics.median(waited) < (before + after) / 2 / 3, waited
+
+
+def slow_classifier(path: Path) -> Classifier:
+    """A network as wide as this machine needs it to take twice as long as the loop may."""
+    for width in (256, 384, 512, 768, 1024, 1536):
+        onnx.save(network(width), path.with_suffix(".bare"))
+        add_card(path.with_suffix(".bare"), path)
+        classifier = Classifier.load(path)
+        if classifier.seconds_per_image > 2 * TURN_SECONDS:
+            return classifier
+    raise AssertionError(f"none of these networks takes {2 * TURN_SECONDS} s")
 
 
 def test_a_slow_network_stays_off_the_loop(tmp_path: Path) -> None:
     """Nobody's probe waits for it, and its answers are right all the same."""
-    onnx.save(network(384), tmp_path / "bare.onnx")
-    add_card(tmp_path / "bare.onnx", tmp_path / "slow.onnx")
-    classifier = Classifier.load(tmp_path / "slow.onnx")
-    assert classifier.seconds_per_image > TURN_SECONDS, "too quick a machine"
+    model = tmp_path / "slow.onnx"
+    classifier = slow_classifier(model)
     made = many_images()[:16]
     with (
-        start_server(tmp_path / "slow.onnx", workers=1) as server,
+        start_server(model, workers=1) as server,
         ThreadPoolExecutor(len(made)) as clients,
     ):
         work = [clients.submit(server.post, "/predict", data) for data in made]

@@ -112,7 +112,7 @@ def test_the_runtime_fails(
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_opening_an_image_fails_in_a_way_nobody_foresaw(
+def test_an_unforeseen_error_while_an_image_is_opened(
     classifier: Sometimes,
     tiny_model: Path,
     caplog: pytest.LogCaptureFixture,
@@ -136,7 +136,7 @@ def test_opening_an_image_fails_in_a_way_nobody_foresaw(
 def test_many_faults_leave_their_places(
     classifier: Sometimes, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More of them than may be inside at the same time, pipelined."""
+    """More of them than may be in flight at the same time, pipelined."""
     with caplog.at_level(logging.CRITICAL, "labelserve"), serving(classifier, tiny_model) as port:
         classifier.broken = True
         with Wire(port) as wire:

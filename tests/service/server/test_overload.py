@@ -39,7 +39,7 @@ PROBES = ("/health/live", "/health/ready", "/health", "/metrics")
 
 @pytest.fixture(scope="module", params=WORKERS)
 def narrow(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]:
-    """Four inside, of whom one is decoded."""
+    """Four in flight, one of them being decoded."""
     with start_server(tiny_model, worker=request.param, max_in_flight=4, decoders=1) as running:
         yield running
 
@@ -81,7 +81,7 @@ def kept_busy(server: Server, clients: int) -> Iterator[list[float]]:
             job.result()
 
 
-def test_who_does_not_fit_is_told_at_once(narrow: Server) -> None:
+def test_a_request_that_does_not_fit_is_refused_at_once(narrow: Server) -> None:
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(lambda _: timed(narrow, SLOW), range(16)))
     accepted = [seconds for reply, seconds in answers if reply.status == 200]
@@ -105,13 +105,13 @@ def test_probes_do_not_wait_behind_predictions(narrow: Server) -> None:
                 begun = time.monotonic()
                 assert narrow.get(path).status == 200
                 probes.append(time.monotonic() - begun)
-    # Of four inside, each waits for three.
+    # Of four in flight, each waits for three.
     assert median(probes) < median(answered) / 10
     assert sorted(probes)[len(probes) * 9 // 10] < median(answered) / 2
 
 
 def test_refused_before_the_body_is_sent(narrow: Server) -> None:
-    """429 does not wait for 84 kB that nobody will look at."""
+    """429 does not wait for 84 kB that will not be used."""
     with ThreadPoolExecutor(4) as clients, narrow.wire() as wire:
         work = [clients.submit(timed, narrow, SLOW) for _ in range(4)]
         assert eventually(lambda: narrow.metric("labelserve_requests_in_flight") == 4)
@@ -122,7 +122,7 @@ def test_refused_before_the_body_is_sent(narrow: Server) -> None:
         assert [job.result()[0].status for job in work] == [200] * 4
 
 
-def test_who_asks_again_at_once_leaves_time_for_answers(tiny_model: Path) -> None:
+def test_a_client_that_retries_at_once_leaves_time_for_answers(tiny_model: Path) -> None:
     """Refusals in a row are not in the way of work, and the first of others stays quick."""
     request, seconds = raw_request("/predict", RED), 1.0
     with start_server(tiny_model, max_in_flight=4, decoders=1) as server:
@@ -145,7 +145,7 @@ def test_who_asks_again_at_once_leaves_time_for_answers(tiny_model: Path) -> Non
 
 
 def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
-    """A million empty chunks take a second before the first pixel: not of everybody's time."""
+    """A million empty chunks take a second before the first pixel: no other request waits."""
     chunk = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
     hostile = RED[:33] + chunk * 1_500_000 + RED[33:]
 
@@ -199,7 +199,7 @@ def test_a_deadline_that_passes(tiny_model: Path, worker: str) -> None:
         assert not server.tracebacks
 
 
-def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
+def test_work_for_a_disconnected_client_is_dropped(tiny_model: Path) -> None:
     """The loop sees a client go away while its request waits; gthread cannot."""
     count, each = 30, decoding_seconds()
     with start_server(tiny_model, decoders=1) as server, ExitStack() as open_wires:
@@ -224,7 +224,7 @@ def test_work_whose_client_is_gone_is_not_done(tiny_model: Path) -> None:
         assert not server.tracebacks
 
 
-def test_one_slow_image_holds_nobody_up(tiny_model: Path) -> None:
+def test_a_slow_image_delays_no_small_one(tiny_model: Path) -> None:
     """With two decoders a small image passes a large one, on connections of their own."""
     with start_server(tiny_model, decoders=2) as server:
         small: list[float] = []

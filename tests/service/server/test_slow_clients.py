@@ -122,7 +122,7 @@ def test_idle_connections_end_without_a_word(impatient: Server, first: bytes) ->
 
 def test_pauses_within_a_request_are_no_idling(tiny_model: Path) -> None:
     """Head and body have their own times: together they may take longer than either."""
-    timeout, pause = 4.0, 1.5
+    timeout, pause = 2.4, 0.85
     settings = {"head_timeout": timeout, "body_timeout": timeout, "keep_alive": timeout}
     with start_server(tiny_model, **settings) as server, server.wire() as wire:
         head, _, _ = raw_request("/predict", RED).partition(RED)
@@ -146,6 +146,7 @@ def test_a_crowd_costs_a_good_client_nothing(tiny_model: Path) -> None:
     settings = {"head_timeout": 60, "body_timeout": 60, "keep_alive": 60}
     with start_server(tiny_model, **settings) as server:
         assert server.post("/predict", RED).status == 200
+        alone = p99(server)
         threads, descriptors = server.threads(), server.descriptors_at_rest()
         with ExitStack() as crowd:
             idle = [crowd.enter_context(server.wire()) for _ in range(IDLE_CLIENTS)]
@@ -160,7 +161,7 @@ def test_a_crowd_costs_a_good_client_nothing(tiny_model: Path) -> None:
             thread.start()
             try:
                 # The claim is about the server: a hiccup of this machine may have a second look.
-                assert any(p99(server) < 0.25 for _ in range(3))
+                assert any(p99(server) < max(0.25, 4 * alone) for _ in range(3))
             finally:
                 stop.set()
                 thread.join()
@@ -258,7 +259,7 @@ def test_buffered_bodies_are_bounded(tiny_model: Path) -> None:
 
 
 def test_stalled_bodies_make_room_for_others(tiny_model: Path) -> None:
-    """Who has sent much, and sends no more, does not keep everybody else out."""
+    """A client that has sent much, and sends no more, does not keep others out."""
     limits = {
         "workers": 1,
         "max_image_bytes": 1_000_000,
@@ -324,7 +325,7 @@ def test_a_slow_reader_gets_everything(wide_model: Path) -> None:
         assert wire.reply().json() == {"status": "live"}
 
 
-def test_who_never_reads_is_closed(wide_model: Path) -> None:
+def test_a_client_that_never_reads_is_disconnected(wide_model: Path) -> None:
     with start_server(wide_model, body_timeout=1) as server:
         before = server.descriptors_at_rest()
         with ask_for_much(server):

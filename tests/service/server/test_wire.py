@@ -161,7 +161,7 @@ def test_byte_by_byte(wire: Wire) -> None:
         (b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n", False),
     ],
 )
-def test_who_closes(wire: Wire, head: bytes, *, closes: bool) -> None:
+def test_which_requests_end_the_connection(wire: Wire, head: bytes, *, closes: bool) -> None:
     reply = wire.send(head).reply()
     assert reply.json() == {"status": "live"}
     if closes:
@@ -388,7 +388,7 @@ def test_expect_100_continue_in_chunks(wire: Wire) -> None:
 
 
 def test_expect_and_no_waiting(wire: Wire) -> None:
-    """Who sends the body at once may get a 100 or none, and then the answer."""
+    """A client that sends the body at once may get a 100 or none, and then the answer."""
     wire.send(raw_request("/predict", RED, headers={"Expect": "100-continue"}) + LIVE)
     reply = wire.reply()
     if reply.status == 100:
@@ -440,7 +440,7 @@ def test_a_refusal_is_still_there_a_while_later(wire: Wire) -> None:
 # ---- clients that go away ------------------------------------------------------------------------
 
 
-def gone(server: Server) -> float:
+def incomplete(server: Server) -> float:
     """Predictions so far whose body did not come whole."""
     metrics = server.metrics()
     key = "labelserve_requests_total"
@@ -451,7 +451,7 @@ def gone(server: Server) -> float:
 
 
 def test_a_body_that_ends_early(worker: str, server: Server) -> None:
-    before = gone(server)
+    before = incomplete(server)
     for half in (False, True):
         with server.wire() as wire:
             wire.send(raw_request("/predict", RED)[:-5])
@@ -461,7 +461,7 @@ def test_a_body_that_ends_early(worker: str, server: Server) -> None:
                     assert_problem(wire.reply(), 400, "bad-body")
                 except ServerError:
                     assert worker == "asyncio"
-    assert eventually(lambda: gone(server) == before + 2)
+    assert eventually(lambda: incomplete(server) == before + 2)
     assert not server.tracebacks
 
 

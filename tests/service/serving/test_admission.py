@@ -1,6 +1,7 @@
-"""Which requests are admitted: a fixed number, or as many as are answered soon."""
+"""How many requests are let in: a fixed number, or as many as are answered soon."""
 
 import time
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -14,16 +15,33 @@ def admission(limit: int, *, by_wait: bool) -> Admission:
     return Admission(limit, Gauge("in_flight", "", registry=CollectorRegistry()), by_wait=by_wait)
 
 
+@dataclass
+class Clock:
+    """The time, as a test sets it: no hiccup of this machine is counted as a request's time."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(time, "monotonic", made)
+    return made
+
+
 def context() -> RequestContext:
     return RequestContext("id", "POST", 0.0, float("inf"))
 
 
-def taking(seconds: float, admitted: Admission, times: int = 1000) -> None:
-    """Requests that were alone in flight and took this long each."""
+def taking(seconds: float, admitted: Admission, clock: Clock, times: int = 1000) -> None:
+    """Requests that took this long each, one after the other."""
     for _ in range(times):
         one = context()
         admitted.enter(one)
-        one.admitted = time.monotonic() - seconds
+        clock.now += seconds
         admitted.leave(one)
 
 
@@ -38,18 +56,18 @@ def admits(admitted: Admission, at_most: int) -> int:
 
 
 @pytest.mark.parametrize("seconds", [0.001, 10.0])
-def test_a_number_is_a_number(seconds: float) -> None:
+def test_a_number_is_a_number(clock: Clock, seconds: float) -> None:
     fixed = admission(5, by_wait=False)
-    taking(seconds, fixed)
+    taking(seconds, fixed, clock)
     assert admits(fixed, 10) == 5
     with pytest.raises(Overloaded, match="5 requests"):
         fixed.check()
 
 
 @pytest.mark.parametrize(("seconds", "fit"), [(0.001, 1000), (0.01, 100), (0.1, 10), (10.0, 5)])
-def test_as_many_as_are_answered_soon(seconds: float, fit: int) -> None:
+def test_as_many_as_are_answered_soon(clock: Clock, seconds: float, fit: int) -> None:
     bounded = admission(5, by_wait=True)
-    taking(seconds * WAIT_SECONDS, bounded)
+    taking(seconds * WAIT_SECONDS, bounded, clock)
     assert admits(bounded, 2000) == pytest.approx(fit, rel=0.05, abs=1)
 
 
@@ -57,15 +75,15 @@ def test_nothing_is_known_yet() -> None:
     assert admits(admission(5, by_wait=True), 10) == 5
 
 
-def test_what_took_long_is_forgotten_and_one_outlier_changes_little() -> None:
+def test_what_took_long_is_forgotten_and_one_outlier_changes_little(clock: Clock) -> None:
     bounded = admission(5, by_wait=True)
-    taking(1.0, bounded)
-    taking(0.01, bounded)
-    taking(0.1, bounded, times=1)
+    taking(1.0, bounded, clock)
+    taking(0.01, bounded, clock)
+    taking(0.1, bounded, clock, times=1)
     assert admits(bounded, 2000) > 80
 
 
-def test_company_counts() -> None:
+def test_company_counts(clock: Clock) -> None:
     """Ten together that took 0.1 s are answered one every 10 ms."""
     bounded = admission(10, by_wait=True)
     for _ in range(100):
@@ -73,17 +91,17 @@ def test_company_counts() -> None:
         for one in some:
             bounded.enter(one)
         first, *others = some
-        first.admitted = time.monotonic() - 0.1
+        clock.now += 0.1
         bounded.leave(first)
         for one in others:  # says nothing of its own
-            one.admitted = time.monotonic() - 0.01 * (len(others) - others.index(one))
+            one.admitted = clock.now - 0.01 * (len(others) - others.index(one))
             bounded.leave(one)
     assert admits(bounded, 2000) == pytest.approx(100, rel=0.1)
 
 
-def test_room_comes_back() -> None:
+def test_room_comes_back(clock: Clock) -> None:
     bounded = admission(1, by_wait=True)
-    taking(10.0, bounded)
+    taking(10.0, bounded, clock)
     one = context()
     bounded.enter(one)
     assert admits(bounded, 1) == 0

@@ -109,7 +109,7 @@ def broken(tiny_model: Path, tiny_classifier: Classifier) -> FlaskClient:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_what_nobody_foresaw_is_500_and_says_nothing(
+def test_an_unforeseen_error_is_500_and_says_nothing(
     broken: FlaskClient, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     with caplog.at_level(logging.ERROR, "labelserve"):
@@ -131,7 +131,7 @@ def test_what_nobody_foresaw_is_500_and_says_nothing(
 def test_a_fault_of_the_runtime_leaves_the_next_request_alone(
     tiny_model: Path, tiny_classifier: Classifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More faults than may be inside: each of them left again."""
+    """More faults than requests may be in flight: each of them has left."""
     settings = Settings(model=tiny_model, max_in_flight=2, decoders=1, workers=1)
     classifier = Broken(tiny_classifier._session, tiny_classifier.card)
     app = create_app(settings, classifier, WorkerSlot(SharedState(1), 0))
@@ -211,8 +211,8 @@ def test_overload(tiny_model: Path, tiny_classifier: Classifier) -> None:
     classifier = Waiting(tiny_classifier)
     settings = Settings(model=tiny_model, max_in_flight=1, workers=1)
     app = create_app(settings, classifier, WorkerSlot(SharedState(1), 0))
-    inside: list[Reply] = []
-    thread = threading.Thread(target=lambda: inside.append(ask(app.test_client(), "/predict")))
+    answered: list[Reply] = []
+    thread = threading.Thread(target=lambda: answered.append(ask(app.test_client(), "/predict")))
     thread.start()
     assert classifier.entered.acquire(timeout=30)
     assert_problem(ask(app.test_client(), "/predict"), 429, "overloaded")
@@ -220,7 +220,7 @@ def test_overload(tiny_model: Path, tiny_classifier: Classifier) -> None:
     assert app.test_client().get("/model").status_code == 200
     classifier.go_on.set()
     thread.join()
-    assert inside[0].status == 200
+    assert answered[0].status == 200
     assert ask(app.test_client(), "/predict").status == 200
 
 
