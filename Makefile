@@ -14,10 +14,11 @@ serve: .venv-serve/ready ## serve the default model on http://127.0.0.1:8000 (PO
 test: .venv/ready ## run all tests (ARGS= goes to pytest)
 	.venv/bin/pytest $(ARGS)
 
-lint: .venv/ready ## style and types
+lint: .venv/ready ## style, types and the layers of docs/architecture.md
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 check: lint test ## what CI runs
 

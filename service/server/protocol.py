@@ -10,13 +10,15 @@ import time
 from collections import deque
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import httptools
 
 from service.server.messages import Fields, Head, response_bytes
 from service.serving import responses
+from service.serving.admission import Admission
 from service.serving.context import RequestContext
+from service.serving.endpoints import Endpoints
 from service.serving.errors import (
     BadBody,
     BodyTimeout,
@@ -27,9 +29,7 @@ from service.serving.errors import (
     RequestError,
 )
 from service.serving.responses import Response
-
-if TYPE_CHECKING:
-    from service.server.connections import Connections
+from service.settings import Settings
 
 # Bounds on a request's head, as usual among servers.
 TARGET_BYTES = 8190
@@ -103,12 +103,44 @@ class Incoming:
         return body
 
 
+class Shared(Protocol):
+    """What a connection asks of the keeper of all connections of its worker."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    endpoints: Endpoints
+    admission: Admission
+    buffered: int  # bytes of bodies, of all connections
+    stopping: bool
+
+    def work(self, connection: "Connection", incoming: Incoming, /) -> None:
+        """Have a whole request answered, by a call of ``connection.worked``."""
+
+    def account(self, context: RequestContext, status: int, /) -> None:
+        """Have an answered request counted and logged."""
+
+    def release(self, incoming: Incoming, /) -> None:
+        """Give back the room of a body."""
+
+    def make_room(self, newcomer: "Connection", /) -> Overloaded | None:
+        """Why a body has to be refused for want of room."""
+
+    def throttle(self) -> float:
+        """After such a refusal: until when the client is not read (monotonic clock)."""
+
+    def forget(self, connection: "Connection", /) -> None:
+        """A connection is closed."""
+
+    def http_date(self) -> str:
+        """The time now, for a response."""
+
+
 class Connection(asyncio.Protocol):
     """A client; asyncio calls what has no underscore, httptools what begins with ``on_``."""
 
-    def __init__(self, connections: "Connections", peer: str) -> None:
-        self._connections = connections
-        self._settings = connections.settings
+    def __init__(self, shared: Shared, peer: str) -> None:
+        self._shared = shared
+        self._settings = shared.settings
         self.peer = peer
         self.stage = Stage.IDLE
         self.throttled_until = 0.0
@@ -284,7 +316,7 @@ class Connection(asyncio.Protocol):
         if incoming.error is None and incoming.size <= incoming.body_limit:
             incoming.add(body)
             incoming.held += len(body)
-            self._connections.buffered += len(body)
+            self._shared.buffered += len(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -327,7 +359,7 @@ class Connection(asyncio.Protocol):
             self._refuse_large(incoming)
             return True
         if incoming.held:
-            full = self._connections.make_room(self)
+            full = self._shared.make_room(self)
             if full is not None:
                 self._refuse(incoming, full)
                 return True
@@ -342,16 +374,14 @@ class Connection(asyncio.Protocol):
         """The head's turn: may the body come?"""
         head = incoming.head
         assert head is not None  # noqa: S101
-        connections = self._connections
+        endpoints = self._shared.endpoints
         incoming.context = context = RequestContext.begin(
             head.method, head.headers, self._settings.request_timeout
         )
-        if head.method == "POST" and head.path in connections.endpoints.by_path:
+        if head.method == "POST" and head.path in endpoints.by_path:
             context.route = head.path
             try:
-                incoming.body_limit = connections.endpoints.check_head(
-                    head.path, head.headers, head.length
-                )
+                incoming.body_limit = endpoints.check_head(head.path, head.headers, head.length)
             except RequestError as error:
                 incoming.error = error
 
@@ -377,13 +407,13 @@ class Connection(asyncio.Protocol):
         assert context is not None  # noqa: S101
         if self._predicts(incoming):
             try:
-                self._connections.admission.enter(context)
+                self._shared.admission.enter(context)
             except Overloaded as error:
                 self._refuse(incoming, error)
                 return
         self.stage = Stage.WORKING
         self._expire_at(context.deadline)
-        self._connections.work(self, incoming)
+        self._shared.work(self, incoming)
 
     def worked(self, incoming: Incoming, response: Response) -> None:
         """The response to a request is there; its client may be gone, or told that it is late."""
@@ -397,7 +427,7 @@ class Connection(asyncio.Protocol):
 
     def _predicts(self, incoming: Incoming) -> bool:
         context = incoming.context
-        return context is not None and context.route in self._connections.endpoints.by_path
+        return context is not None and context.route in self._shared.endpoints.by_path
 
     def _read_on(self) -> None:
         """Read more bytes, unless requests wait already or the client is throttled."""
@@ -408,7 +438,7 @@ class Connection(asyncio.Protocol):
         throttled = self.stage is Stage.IDLE and self.throttled_until > time.monotonic()
         if throttled:
             delay = self.throttled_until - time.monotonic()
-            self._connections.loop.call_later(delay, self._read_on)
+            self._shared.loop.call_later(delay, self._read_on)
         # For both loops, to repeat either is nothing.
         if (waits or throttled) and transport.is_reading():
             transport.pause_reading()
@@ -425,14 +455,14 @@ class Connection(asyncio.Protocol):
     def _refuse(self, incoming: Incoming, error: Malformed | RequestError) -> None:
         """Answer without the application."""
         if isinstance(error, Overloaded):
-            self.throttled_until = self._connections.throttle()
+            self.throttled_until = self._shared.throttle()
         context = self.context_of(incoming)
         if isinstance(error, Malformed):
             self._closing = True  # where the next request would begin is not certain
             response = responses.status_response(error.status, str(error), context)
         else:
             response = responses.error_response(error, context)
-        self._connections.account(context, response.status)
+        self._shared.account(context, response.status)
         self._respond(incoming, response)
 
     def _fail(self, error: Exception) -> None:
@@ -440,7 +470,7 @@ class Connection(asyncio.Protocol):
         self._deaf = self._closing = True
         context = self.context_of(self._requests[0]) if self._requests else self.context_of()
         response = responses.error_response(error, context)
-        self._connections.account(context, response.status)
+        self._shared.account(context, response.status)
         if self.stage in (Stage.IDLE, Stage.HEAD, Stage.BODY, Stage.WORKING):
             with suppress(Exception):
                 self._respond(self._requests[0] if self._requests else Incoming(), response)
@@ -455,16 +485,16 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, incoming: Incoming, response: Response) -> None:
         self._closing |= (
-            self._connections.stopping
+            self._shared.stopping
             or incoming.head is None
             or not incoming.whole
             or incoming.last
             or (self._ended and len(self._requests) == 1)
         )
         self._deaf |= self._closing
-        date = self._connections.http_date()
+        date = self._shared.http_date()
         data = response_bytes(response, incoming.head, date, close=self._closing)
-        self._connections.release(incoming)
+        self._shared.release(incoming)
         self.stage = Stage.WRITING
         self._expire_in(self._settings.body_timeout)
         self._write(data)
@@ -519,7 +549,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         self._timer_at = self.expires
         delay = max(0.0, self.expires - time.monotonic())
-        self._timer = self._connections.loop.call_later(delay, self._on_timer)
+        self._timer = self._shared.loop.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -570,18 +600,18 @@ class Connection(asyncio.Protocol):
         if stage is Stage.BODY:
             context = self.context_of(self._requests[0])
             gone = responses.error_response(ClientDisconnected("the body ended early"), context)
-            self._connections.account(context, gone.status)
+            self._shared.account(context, gone.status)
         for incoming in self._requests:
             if incoming.context is not None:
                 incoming.context.abandoned = True
         self._drop_requests()
-        self._connections.forget(self)
+        self._shared.forget(self)
         if self._transport is not None:
             self._transport.abort()
 
     def _drop_requests(self) -> None:
         for incoming in self._requests:
-            self._connections.release(incoming)
+            self._shared.release(incoming)
         self._requests.clear()
 
     @property
