@@ -9,7 +9,6 @@ and the plot of docs/performance.md. A full run takes some 20 minutes; nothing e
 import argparse
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -55,7 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
         say("writing docs/performance.md")
         plot(plan, results, PLOT)
         replace_between(PAGE, "results", f"![Throughput and latency](images/{PLOT.name})\n\n{text}")
-        replace_between(PAGE, "profile", _profile())
     return 0
 
 
@@ -72,14 +70,6 @@ def _hogging(servers: tuple[str, ...], model: str, runs: int, folder: Path) -> i
         idle += shares.idle if name == OURS else 0
     say("\n".join(said))
     return int(idle > 0)
-
-
-def _profile() -> str:
-    """In a process of its own: it takes logging and metrics over."""
-    command = [sys.executable, "-m", "tests.benchmarks.profile"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def _allow_many_connections() -> None:
