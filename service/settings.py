@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: SecondsOrNone = 0
     graceful_timeout: Seconds = 30
 
-    # Who may ask; without keys, everybody.
+    # Without keys, every client may ask.
     api_keys: tuple[str, ...] = ()
     api_keys_file: Path | None = None
     open_metrics: bool = True
@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             variable = variable_name(field.name)
             if variable in environ:
                 values[field.name] = _parsed(variable, environ[variable], field.type)
-        if values.get("api_keys") == ():  # which would let everybody in
+        if values.get("api_keys") == ():  # which would admit every client
             raise SettingsError(f"{PREFIX}API_KEYS is empty: give a key, or leave it unset")
         known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
         unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)

@@ -1,10 +1,10 @@
-"""Bounds on what a file may make its reader do, beyond the number of its pixels.
+"""Bounds on the work that reading a file takes, beyond its number of pixels.
 
-Pillow walks the parts of a file (JPEG segments, PNG chunks, GIF sub-blocks, TIFF tags) in Python.
-Files made of nothing but tiny parts hold it, and the interpreter's lock, for 10 seconds in 20 MB;
-repeated EXIF is joined in quadratic time, every repeated ICC profile is unpacked anew, and every
-further scan of a progressive JPEG is a pass over all of its pixels. Files made by cameras and
-editors come nowhere near these bounds.
+Pillow walks the parts of a file (JPEG segments, PNG chunks, GIF sub-blocks, TIFF tags) in Python. A
+file of 20 MB that consists of tiny parts would hold the interpreter's lock for 10 seconds. Repeated
+EXIF is joined in quadratic time, each repeated ICC profile is unpacked again, and each scan of a
+progressive JPEG is a pass over all of its pixels. Files from cameras and editors stay far below
+these bounds.
 """
 
 import io
@@ -14,17 +14,17 @@ from typing import Literal
 
 from service.inference.errors import BrokenImage
 
-# Reads that a file may cost: some for any file, and one for so many of its bytes. The smallest
-# parts that honest files have many of are the sub-blocks of XMP in GIF, some 80 bytes, 2 reads.
+# Reads that a file may take: a fixed number, and one for every BYTES_PER_READ of its bytes. The
+# smallest parts that real files have in numbers are XMP's sub-blocks in GIF: 80 bytes, 2 reads.
 FREE_READS = 20_000
 BYTES_PER_READ = 32
-# So many bytes hold too few parts, of whatever kind, to hold up anything.
+# A file of at most this many bytes holds too few parts, of any kind, to take long.
 SMALL_FILE = 16 * 1024
 # An ICC profile takes up to 255 segments of a JPEG, a scan some 2.
 MAX_SEGMENTS = 10_000
-# Once is the rule for EXIF in JPEG and for ICC in PNG.
+# Real files have EXIF in JPEG and ICC in PNG once.
 MAX_REPEATS = 100
-# Every strip or tile of a TIFF is an object of Python.
+# Each strip or tile of a TIFF becomes a Python object.
 MAX_TIFF_VALUES = 100_000
 
 _SEGMENT = re.compile(rb"\xff[^\x00\xff]")
@@ -38,7 +38,7 @@ _TIFF_BYTES = (1, 2, 6, 7)
 
 
 class BoundedReader(io.BytesIO):
-    """A file in memory that may be read so many times, and then no more."""
+    """A file in memory with a bounded number of reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -57,10 +57,10 @@ class BoundedReader(io.BytesIO):
 
 
 def check_parts(data: bytes, image_format: str) -> None:
-    """Look for the parts that cost more than a read each.
+    """Count the parts that cost more than one read each.
 
     Raises:
-        BrokenImage: more of them than any honest file has.
+        BrokenImage: more of them than any real file has.
     """
     if len(data) <= SMALL_FILE:
         return
@@ -77,7 +77,7 @@ def check_parts(data: bytes, image_format: str) -> None:
 
 
 def count_jpeg_scans(data: bytes) -> int:
-    """How many passes over the pixels the first image of a JPEG file asks for, or more."""
+    """An upper bound on the passes over the pixels that the first image of a JPEG file takes."""
     scans, components = 0, 0
     for segments, (marker, start) in enumerate(_segments(data)):
         if segments > MAX_SEGMENTS:
@@ -94,7 +94,7 @@ def count_jpeg_scans(data: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Markers, each with where its segment's length stands."""
+    """Markers, each with the position of its segment's length."""
     position, pattern = 2, _SEGMENT
     while match := pattern.search(data, position):
         marker, position = data[match.end() - 1], match.end()
@@ -118,7 +118,7 @@ def _many_segments(data: bytes) -> bool:
 
 
 def _tiff_values(data: bytes) -> int:
-    """How many numbers the tags of the first image promise, strips' and tiles' places foremost."""
+    """How many numbers the first image's tags announce: mostly positions of strips and tiles."""
     order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
     count_length, entry_length, offset_length = (8, 20, 8) if b"+" in data[2:4] else (2, 12, 4)
 

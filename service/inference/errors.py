@@ -8,7 +8,7 @@ InferenceError
 │   ├── UnknownProvider     onnxruntime knows no execution provider of that name
 │   ├── CardError           no card, or a card that does not say what it must
 │   └── ContractMismatch    graph and card, or graph and contract, disagree
-└── ImageError              the image is not usable: the sender's to mend
+└── ImageError              the image is not usable: the client's fault
     ├── EmptyImage          no bytes at all
     ├── UnsupportedFormat   not an image, or an image format that is not read here
     ├── BrokenImage         begins like an image that is read here, and cannot be decoded

@@ -1,15 +1,15 @@
 """Bytes to pixels: one function for training folders and for requests alike.
 
-The rule, exactly and in this order: the first frame; 16-bit scaled linearly to 8; palettes and
-transparent colours expanded; an embedded ICC profile converted to sRGB, CMYK without one converted
-plainly; transparency composed over white; resized by Pillow's antialiased bilinear filter, either
-the whole picture (``stretch``) or its centre (``crop``); turned upright by EXIF. The turn comes
-last because the filter commutes with it and there are fewer pixels to turn then.
+The steps, in this order: take the first frame; scale 16 bits linearly to 8; expand palettes and
+transparent colours; convert an embedded ICC profile to sRGB, and CMYK without one by Pillow's
+formula; compose transparency over white; resize by Pillow's antialiased bilinear filter, either the
+whole image (``stretch``) or its centre (``crop``); turn upright by EXIF. The turn is last because
+it commutes with the filter and there are fewer pixels to turn then.
 
-Peak memory beside the file's own bytes, measured: at most 17 bytes a pixel of WebP, whose decoder
-keeps two canvases, and 12 of JPEG (progressive CMYK, else 10), PNG (with a transparent colour, else
-9), GIF and BMP; of a JPEG that the decoder scales down less. Of what is read on request: 12 of TIFF
-and AVIF, 25 of JPEG 2000.
+Peak memory beside the file's own bytes, measured in bytes per pixel: 17 for WebP, whose decoder
+keeps two canvases; at most 12 for JPEG (progressive CMYK; others 10, and less where the decoder
+scales down), PNG (with a transparent colour; others 9), GIF and BMP. Of the formats that are off by
+default: 12 for TIFF and AVIF, 25 for JPEG 2000.
 """
 
 import io
@@ -32,36 +32,38 @@ from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, Uns
 from service.inference.formats import DEFAULT_FORMATS, detect_format
 from service.inference.jpeg import decode_plain, plain_size
 
-# Pillow warns of what it skips in a file: nothing that whoever reads the log could mend, and not
-# for senders to fill it with. For good, because catch_warnings() is not safe among threads.
+# Pillow warns of parts of a file that it skips. An operator could do nothing about them, and a
+# client could fill the log. Switched off for good, because catch_warnings() is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
-# The decoder may scale a JPEG down as long as so many times the wanted size is left for the real
-# filter, whose triangle its boxes widen by 1 part in 2 x oversampling squared. Measured on enlarged
-# CIFAR-10 test images, into 32x32: at 2 the default model's label stays for 99.2 %, at 4 for 99.2
-# to 99.9 %, at 6 for 99.6 to 99.9 %, at 8 for 99.8 %; 640x427 takes 0.9, 1.5, 1.5 and 1.9 ms, with
-# much detail 2.4, 3.1, 3.1 and 7.0 ms; 12 megapixels take 22 ms at any of them, 154 ms in full.
+# The JPEG decoder may scale an image down to this many times the wanted size; the bilinear filter
+# does the rest. The decoder's box filter widens the triangle by 1 part in 2 x oversampling squared.
+# Measured on enlarged CIFAR-10 test images, into 32x32: at 2 the default model's label stays for
+# 99.2 %, at 4 for 99.2 to 99.9 %, at 6 for 99.6 to 99.9 %, at 8 for 99.8 %; 640x427 takes 0.9, 1.5,
+# 1.5 and 1.9 ms, with much detail 2.4, 3.1, 3.1 and 7.0 ms; 12 megapixels take 22 ms at any of
+# them, and 154 ms without scaling.
 DRAFT_OVERSAMPLING = 6
 _DRAFT_SCALES = (8, 4, 2)
 
-# A progressive JPEG is decoded in one pass over its pixels for every scan: at most so many passes
-# over an image of the largest size, more over smaller ones. Encoders make about 10.
+# A progressive JPEG costs one pass over its pixels for each scan. An image of the largest size may
+# have this many scans, a smaller one more. Encoders make about 10.
 MAX_SCANS = 20
 _LEAST_SCAN_BYTES = 10
 
-# These decoders are written in Python and take some 0.2 us a pixel or byte: less is allowed.
+# These decoders are written in Python and take some 0.2 us per pixel or byte: fewer are allowed.
 _SLOW_DECODERS = ("bmp_rle", "ppm", "ppm_plain")
 _SLOW_SHARE = 10
 
-# Transforms to sRGB are kept for the profiles seen last, which are their keys: none too large.
+# Transforms to sRGB are cached for the profiles seen last. The profile itself is the key, so large
+# ones are not cached.
 _KEPT_TRANSFORMS = 8
 _LARGEST_KEPT_PROFILE = 2**21
-# Every grey, and colours from all over the cube: uint8 [N, 1, 3].
+# All greys, and a grid of colours: uint8 [N, 1, 3].
 _GREYS = np.arange(256, dtype=np.uint8).repeat(3).reshape(-1, 3)
 _COLOURS = np.vstack([_GREYS, np.indices((18, 18, 18), np.uint8).reshape(3, -1).T * 15])[:, None]
 
-# What Pillow's readers raise on damaged files. Everything else is a fault of ours.
+# What Pillow's readers raise on damaged files. Any other exception is a bug of the service.
 DECODE_ERRORS = (
     AssertionError,  # it asserts what files promise: a palette, the header of a JPEG 2000
     OSError,
@@ -104,7 +106,7 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _EIGHT_OF_SIXTEEN: NDArray[np.uint8] = (
     (np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535
 ).astype(np.uint8)
-# A PNG's transparent colour counts in the file's own depth, Pillow's pixels in 8 bits.
+# A PNG's transparent colour has the file's depth, Pillow's pixels have 8 bits.
 _EIGHT_BITS_OF_KEY: dict[str, Callable[[int], int]] = {
     "L;2": lambda value: (value & 3) * 85,
     "L;4": lambda value: (value & 15) * 17,
@@ -168,7 +170,7 @@ class _PillowImage:
 
 
 class _PlainJpeg:
-    """A JPEG that needs no Pillow to be opened, and mostly none to be decoded."""
+    """A JPEG that libjpeg-turbo opens and, unless it warns, decodes without Pillow."""
 
     def __init__(self, data: bytes, size: tuple[int, int], limits: ImageLimits) -> None:
         self._data = data
@@ -190,7 +192,7 @@ class _PlainJpeg:
 
 
 def open_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> OpenedImage:
-    """Read an image's header and hold it against the limits, before anything is decoded.
+    """Read an image's header and check it against the limits, before anything is decoded.
 
     Args:
         data: the whole file.
@@ -222,7 +224,7 @@ def decode_image(
 
 
 class _reading:  # noqa: N801  used like a function; a class is a third of a generator's cost
-    """What goes wrong in a ``with`` block of Pillow's readers, said in our words."""
+    """Turns what Pillow raises in a ``with`` block into the errors of this package."""
 
     def __init__(self, image_format: str) -> None:
         self._format = image_format
@@ -236,7 +238,7 @@ class _reading:  # noqa: N801  used like a function; a class is a third of a gen
         if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
             raise TooManyPixels("the image has more pixels than are allowed") from error
         damage = AVIF_DECODE_ERRORS if self._format == "AVIF" else DECODE_ERRORS
-        if isinstance(error, UnidentifiedImageError):  # its text is about a Python object of ours
+        if isinstance(error, UnidentifiedImageError):  # its text names a Python object
             raise BrokenImage(f"the {self._format} image's header cannot be read") from error
         if isinstance(error, damage):
             raise BrokenImage(f"the {self._format} image cannot be decoded: {error}") from error
@@ -255,17 +257,17 @@ def _allowed_format(data: bytes, limits: ImageLimits) -> str:
 
 
 def _bound_allocations(limits: ImageLimits) -> None:
-    """Bound what Pillow allocates while it only opens: a GIF's background, a WebP's canvases.
+    """Bound what Pillow allocates when it opens a file: a GIF's background, a WebP's canvases.
 
-    Pillow refuses more than twice of its limit, which is the process's: so it only ever grows here.
-    The exact check follows on the open image.
+    Pillow refuses more than twice its limit. The limit is the whole process's, so it is only raised
+    here. The exact check follows on the open image.
     """
     if (Image.MAX_IMAGE_PIXELS or 0) < limits.max_pixels:
         Image.MAX_IMAGE_PIXELS = limits.max_pixels
 
 
 def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> int:
-    """The pixels of an image of ``size`` (width, height), if they are not too many."""
+    """The number of pixels of an image of ``size`` (width, height), if it is allowed."""
     width, height = size
     pixels = width * height
     if pixels > limits.max_pixels:
@@ -276,7 +278,7 @@ def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> int:
 
 
 def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) -> None:
-    """Refuse an open image, of which nothing is decoded yet, that would take too long."""
+    """Refuse an open image whose decoding would take too long."""
     pixels = image.width * image.height
     slow = any(tile.codec_name in _SLOW_DECODERS for tile in image.tile[:1])
     if slow and pixels + len(data) > limits.max_pixels // _SLOW_SHARE:
@@ -284,7 +286,7 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
             f"the image has {image.width}x{image.height} = {pixels} pixels in {len(data)} bytes,"
             f" {limits.max_pixels // _SLOW_SHARE} together are allowed in this encoding"
         )
-    # Not even counted where no number of scans that fits into the file could matter.
+    # Scans are counted only where the file is large enough to hold too many.
     passes = MAX_SCANS * limits.max_pixels
     if (
         image.format in _JPEGS
@@ -297,13 +299,13 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
 def _pixels(
     image: ImageFile.ImageFile, size: tuple[int, int], resize: ResizeRule
 ) -> NDArray[np.uint8]:
-    _mend_transparent_colour(image)
+    _scale_transparent_colour(image)
     if image.format not in _JPEGS:
-        image.load()  # only a JPEG is sure to say before its pixels how it is turned
+        image.load()  # only a JPEG always has its EXIF before its pixels
     orientation = _orientation(image)
     wanted = size if orientation in _QUARTER_TURNS else size[::-1]
     drafted = image.draft("RGB", (wanted[0] * DRAFT_OVERSAMPLING, wanted[1] * DRAFT_OVERSAMPLING))
-    # A drafted JPEG has its last column and row only in part.
+    # The last column and row of a scaled JPEG may cover less than a pixel.
     extent = drafted[1][2:] if drafted else image.size
     image.load()
     colours = _over_white(_to_srgb(_expanded(image), image.info.get("icc_profile")))
@@ -316,15 +318,15 @@ def _pixels(
 def _resized(
     image: Image.Image, extent: tuple[float, float], wanted: tuple[int, int], resize: ResizeRule
 ) -> Image.Image:
-    """The image in the wanted size (width, height); ``extent``: how far it really goes."""
+    """The image in the wanted size (width, height); ``extent``: its exact size."""
     box = _centre(extent, wanted) if resize == "crop" else (0, 0, *extent)
     return image.resize(wanted, Image.Resampling.BILINEAR, box)
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none, or none that can be read.
+    """EXIF's orientation, 1 to 8; 1 if it is missing or cannot be read.
 
-    A TIFF turns itself upright in load() and forgets that it was not.
+    Pillow turns a TIFF upright in load() and removes the tag.
     """
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -333,13 +335,13 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     return value if value in _TURNS else 1
 
 
-def _mend_transparent_colour(image: ImageFile.ImageFile) -> None:
+def _scale_transparent_colour(image: ImageFile.ImageFile) -> None:
     colour = image.info.get("transparency")
     eight_bits = _EIGHT_BITS_OF_KEY.get(str(image.tile[0].args)) if image.tile else None
     if colour is None or eight_bits is None:
         return
-    mended = tuple(map(eight_bits, colour)) if isinstance(colour, tuple) else eight_bits(colour)
-    image.info["transparency"] = mended
+    scaled = tuple(map(eight_bits, colour)) if isinstance(colour, tuple) else eight_bits(colour)
+    image.info["transparency"] = scaled
 
 
 def _expanded(image: Image.Image) -> Image.Image:
@@ -382,7 +384,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _transform_of(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform of a profile to sRGB; None of one that is damaged, does not fit, or is sRGB."""
+    """The transform of a profile to sRGB; None if it is damaged, does not fit, or is sRGB."""
     keep = len(profile) <= _LARGEST_KEPT_PROFILE
     return _kept_transform(profile, mode) if keep else _transform(profile, mode)
 
@@ -403,7 +405,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether it moves no colour by more than a level: most profiles are somebody's sRGB."""
+    """Whether it changes no colour by more than 1 of 255: most profiles are a form of sRGB."""
     if transform.input_mode not in ("RGB", "RGBA"):
         return False
     before = Image.fromarray(_COLOURS).convert(transform.input_mode)

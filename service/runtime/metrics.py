@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -30,6 +31,9 @@ _STATUSES = (200, 429, 499, 500, 503, 504)
 _PLAIN_REASONS = ("status-404", "status-405", "status-500")
 _PHASES = ("decode", "wait", "inference")
 _LOADS = ("loaded", "refused")
+
+# How a gauge is summed up over the workers that live.
+_GaugeMode = Literal["livesum", "livemax"]
 
 
 class Readiness(Collector):
@@ -87,75 +91,43 @@ class Metrics:
         routes: Sequence[str] = (),
         reasons: Sequence[str] = (),
     ) -> None:
-        self._registry = registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._readiness = Readiness(state)
         self._memory = Memory(memory_limit)
-        registry.register(self._readiness)
-        registry.register(self._memory)
-        self.requests = Counter(
-            "labelserve_requests", "Requests answered.", ["route", "status"], registry=registry
+        self._registry.register(self._readiness)
+        self._registry.register(self._memory)
+        self.requests = self._counter("requests", "Requests answered.", "route", "status")
+        self.seconds = self._histogram(
+            "request_duration_seconds", "From the request's head to its answer.", _SECONDS, "route"
         )
-        self.seconds = Histogram(
-            "labelserve_request_duration_seconds",
-            "From the request's head to its answer.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.phase_seconds = Histogram(
-            "labelserve_phase_duration_seconds",
+        self.phase_seconds = self._histogram(
+            "phase_duration_seconds",
             "Time of answered predictions in each phase: decode, wait, inference.",
-            ["phase"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            "phase",
         )
-        self.in_flight = Gauge(
-            "labelserve_requests_in_flight",
-            "Predictions in flight, waiting ones included.",
-            multiprocess_mode="livesum",
-            registry=registry,
+        self.in_flight = self._gauge(
+            "requests_in_flight", "Predictions in flight, waiting ones included.", "livesum"
         )
-        self.rejected = Counter(
-            "labelserve_rejected", "Requests refused.", ["reason"], registry=registry
+        self.rejected = self._counter("rejected", "Requests refused.", "reason")
+        self.image_bytes = self._histogram("image_bytes", "Bytes of decoded images.", _BYTES)
+        self.image_pixels = self._histogram(
+            "image_pixels", "Pixels of decoded images, before resizing.", _PIXELS
         )
-        self.image_bytes = Histogram(
-            "labelserve_image_bytes", "Bytes of decoded images.", buckets=_BYTES, registry=registry
+        self.predictions = self._counter(
+            "predictions", "Answers by their most probable label.", "label"
         )
-        self.image_pixels = Histogram(
-            "labelserve_image_pixels",
-            "Pixels of decoded images, before resizing.",
-            buckets=_PIXELS,
-            registry=registry,
+        self.top_probability = self._histogram(
+            "top_probability", "Probability of the most probable label.", _PROBABILITIES
         )
-        self.predictions = Counter(
-            "labelserve_predictions",
-            "Answers by their most probable label.",
-            ["label"],
-            registry=registry,
+        self.model_info = self._gauge(
+            "model_info", "1 for the model that answers.", "livemax", "name", "version"
         )
-        self.top_probability = Histogram(
-            "labelserve_top_probability",
-            "Probability of the most probable label.",
-            buckets=_PROBABILITIES,
-            registry=registry,
+        self.model_loads = self._counter(
+            "model_loads", "Model files opened by a worker, and refused ones.", "result"
         )
-        self.model_info = Gauge(
-            "labelserve_model_info",
-            "1 for the model that answers.",
-            ["name", "version"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
-        self.model_loads = Counter(
-            "labelserve_model_loads",
-            "Model files opened by a worker, and refused ones.",
-            ["result"],
-            registry=registry,
-        )
-        self.worker_restarts = Counter(
-            "labelserve_worker_restarts",
-            "Workers that took the place of one that had ended.",
-            registry=registry,
+        self.worker_restarts = self._counter(
+            "worker_restarts", "Workers that took the place of one that had ended."
         )
         # To find a series by its labels costs more than to count in it; there are few of them.
         self._requests = cache(self.requests.labels)
@@ -208,6 +180,21 @@ class Metrics:
         registry.register(self._readiness)
         registry.register(self._memory)
         return generate_latest(registry)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"labelserve_{name}", about, labels, registry=self._registry)
+
+    def _gauge(self, name: str, about: str, mode: _GaugeMode, *labels: str) -> Gauge:
+        return Gauge(
+            f"labelserve_{name}", about, labels, multiprocess_mode=mode, registry=self._registry
+        )
+
+    def _histogram(
+        self, name: str, about: str, buckets: Sequence[float], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"labelserve_{name}", about, labels, buckets=buckets, registry=self._registry
+        )
 
     def _begin_at_zero(self, routes: Sequence[str], reasons: Sequence[str]) -> None:
         for route in routes:

@@ -103,7 +103,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
         return replace(sizing, lowered=_differences(settings, sizing))
 
     def needed_bytes(self, model_bytes: int) -> int:
-        """The peak of all processes' memory with a model file of so many bytes."""
+        """The peak of all processes' memory with a model file of ``model_bytes``."""
         settings = self.settings
         form = settings.largest_body + settings.max_image_bytes  # one form of many at a time
         worker = (
@@ -121,7 +121,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
         return self.needed_bytes(model_bytes) / USABLE_SHARE
 
     def has_room(self, model_bytes: int) -> bool:
-        """Whether a model file of so many bytes fits."""
+        """Whether a model file of ``model_bytes`` fits."""
         return self.needed_memory(model_bytes) <= self.machine.memory
 
 

@@ -1,4 +1,4 @@
-"""All connections of one worker: who is accepted, what they may hold, and who does the work."""
+"""All connections of one worker: accepting them, their limits, and handing out their work."""
 
 import asyncio
 import socket

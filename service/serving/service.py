@@ -22,7 +22,7 @@ _LOG = logging.getLogger("labelserve")
 
 @dataclass(frozen=True)
 class Service:
-    """The parts, for whoever answers requests: the server's connections and the Flask routes."""
+    """The parts, as the server's connections and the Flask routes use them."""
 
     sizing: Sizing
     slot: WorkerSlot
