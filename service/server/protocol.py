@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[Incoming] = deque()
         self._head_bytes = 0  # bytes that have come of an unfinished head, after the first ones
         self._deaf = False  # nothing more is parsed
@@ -608,6 +608,7 @@ class Connection(asyncio.Protocol):
         self._shared.forget(self)
         if self._transport is not None:
             self._transport.abort()
+        self._parser = self._transport = None  # both hold this connection
 
     def _drop_requests(self) -> None:
         for incoming in self._requests:

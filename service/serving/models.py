@@ -9,10 +9,11 @@ refused, once, and the old model stays.
 import logging
 
 from service.inference.classifier import Classifier, FileState, file_state, read_model
-from service.inference.errors import ModelError, ModelTooLarge
+from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
 from service.runtime.metrics import Metrics
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing, file_size
+from service.settings import PREFIX, SettingsError
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -28,6 +29,7 @@ class Models:
 
     Raises:
         ModelError: the file cannot be used, and no worker has used one before.
+        SettingsError: there is no such execution provider.
     """
 
     def __init__(
@@ -107,9 +109,10 @@ class Models:
             )
 
     def _open(self, data: bytes) -> Classifier:
-        return Classifier.open(
-            data,
-            self._path,
-            threads=self._sizing.inference_threads,
-            providers=self._sizing.settings.providers,
-        )
+        providers = self._sizing.settings.providers
+        try:
+            return Classifier.open(
+                data, self._path, threads=self._sizing.inference_threads, providers=providers
+            )
+        except UnknownProvider as error:
+            raise SettingsError(f"{PREFIX}PROVIDERS={','.join(providers)}: {error}") from error

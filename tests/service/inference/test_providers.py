@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from service.inference.classifier import CPU, Classifier, provider_name
-from service.inference.errors import ModelUnreadable
+from service.inference.errors import ModelUnreadable, UnknownProvider
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.serving.service import Service
 from service.settings import Settings, SettingsError
 from tests.images import encode
 from tests.server import start_server
@@ -86,14 +89,21 @@ def test_short_and_whole_names(name: str, whole: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cuda ExecutionProvider", "", "ExecutionProvider"])
 def test_unknown_names_are_refused_with_what_is_installed(name: str) -> None:
-    with pytest.raises(ValueError, match=r"installed are .*\bcpu\b"):
+    with pytest.raises(UnknownProvider, match=r"installed are .*\bcpu\b"):
         provider_name(name)
 
 
-@pytest.mark.parametrize("text", ["gpu", "cpu,gpu", ""])
-def test_the_setting_refuses_them_by_its_name(text: str) -> None:
+@pytest.mark.parametrize("text", ["gpu", "cpu,gpu"])
+def test_the_start_refuses_them_by_the_settings_name(tiny_model: Path, text: str) -> None:
+    settings = Settings.from_environ({"LABELSERVE_PROVIDERS": text})
+    settings = replace(settings, model=tiny_model)
+    with pytest.raises(SettingsError, match=r"LABELSERVE_PROVIDERS=.*\bcpu\b"):
+        Service.build(settings, slot=WorkerSlot(SharedState(1), 0))
+
+
+def test_none_at_all_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"LABELSERVE_PROVIDERS.*\bcpu\b"):
-        Settings.from_environ({"LABELSERVE_PROVIDERS": text})
+        Settings.from_environ({"LABELSERVE_PROVIDERS": ""})
 
 
 def test_the_setting_keeps_the_order() -> None:

@@ -1,14 +1,7 @@
-"""Bugs of the service under the event loop: one request gets an opaque 500, the others go on.
+"""Bugs of the service under the event loop: one request gets an opaque 500, the others go on."""
 
-The loop runs in a thread of this process, so that a real classifier can be broken.
-"""
-
-import asyncio
 import logging
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.http.app import create_app
-from service.http.current import service_of
 from service.inference.classifier import Classifier, Prediction
-from service.runtime.shared_state import SharedState, WorkerSlot
-from service.server.connections import Connections
-from service.server.worker import new_event_loop
-from service.settings import Settings
 from tests.images import encode
 from tests.server import Reply, Wire, assert_problem, multipart, raw_request
+from tests.service.server.in_process import serving
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 LARGE = encode(Image.new("RGB", (900, 700), (200, 40, 90)), "PNG")
@@ -39,30 +27,6 @@ class Sometimes(Classifier):
         if self.broken:
             raise RuntimeError("secret of the runtime")
         return super().predict(images)
-
-
-@contextmanager
-def serving(classifier: Classifier, model: Path) -> Iterator[int]:
-    """An event loop with this classifier, in a thread of this process; its port."""
-    app = create_app(Settings(model=model, workers=1), classifier, WorkerSlot(SharedState(1), 0))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        loop, stop = new_event_loop(), asyncio.Event()
-
-        async def serve() -> None:
-            connections = Connections(app, service_of(app), [listener], 100)
-            connections.start()
-            await stop.wait()
-            await connections.stop(5)
-
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(30)
-            assert not thread.is_alive()
-            loop.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""Nothing is left of a connection that has ended: neither memory nor descriptors."""
+"""Nothing is left of a connection that has ended: neither memory nor descriptors nor objects."""
 
+import gc
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.inference.classifier import Classifier
+from service.server.protocol import Connection
 from tests.images import encode
-from tests.server import Server, ServerError, eventually, raw_request, start_server
+from tests.server import Server, ServerError, Wire, eventually, raw_request, start_server
+from tests.service.server.in_process import serving
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 LIVE = raw_request("/health/live", method="GET")
@@ -77,3 +81,29 @@ def test_large_bodies_leave_nothing(alone: Server) -> None:
     before = alone.resident()
     some()
     assert eventually(lambda: alone.resident() - before < 15_000_000)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", LIVE[:10], LIVE, PREDICT[:-5], PREDICT + LIVE],
+    ids=["nothing", "half a head", "whole", "half a body", "pipelined"],
+)
+def test_a_closed_connection_is_freed_without_the_collector(
+    tiny_model: Path, tiny_classifier: Classifier, data: bytes
+) -> None:
+    """The parser holds the connection, which holds the parser: closing has to break that circle."""
+
+    def connections() -> int:
+        return sum(isinstance(one, Connection) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with serving(tiny_classifier, tiny_model) as port:
+            with Wire(port) as wire:
+                if data:
+                    wire.send(data)
+                assert eventually(lambda: connections() == 1)
+            assert eventually(lambda: connections() == 0)
+    finally:
+        gc.enable()
