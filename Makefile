@@ -72,9 +72,12 @@ clean: ## remove the virtual environments and caches
 .venv-train/ready: requirements/train.txt
 .venv-bench/ready: requirements/bench.txt
 .venv/ready: requirements/dev.txt
+# TensorFlow 2.21 has no wheels for Python 3.14.
+.venv-serve/ready .venv-bench/ready: NEWEST = 14
+.venv-train/ready .venv/ready: NEWEST = 13
 .venv-serve/ready .venv-train/ready .venv-bench/ready .venv/ready:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	    { echo "labelserve needs Python 3.11 to 3.13: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(NEWEST)))' || \
+	    { echo "$(@D) needs Python 3.11 to 3.$(NEWEST): make PYTHON=python3.$(NEWEST) $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(@D) from $< (once)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/$(PIP) $<
