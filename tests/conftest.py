@@ -1,6 +1,7 @@
 """What every test may ask for: the tiny real model, and real photographs."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -9,6 +10,32 @@ from service.inference.classifier import Classifier
 from service.inference.imaging import DEFAULT_LIMITS
 from tests.monitoring.tools import program
 from tests.tiny_model import make_card, write_model
+
+# Folders and modules whose tests mostly wait: for containers, for Prometheus, for servers to start
+# and stop. `make test` runs them beside all others.
+WAITING = {
+    "container",
+    "kubernetes",
+    "monitoring",
+    "test_replace",
+    "test_models",
+    "test_start_stop",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """For pytest-xdist's ``-n 2``: one process has the tests that wait, the other all the rest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWaiting(LoadScopeScheduling):  # type: ignore[misc]
+        """Two groups in place of a group for each module."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            path = PurePath(nodeid.partition("::")[0])
+            return "waiting" if WAITING & {*path.parts, path.stem} else "working"
+
+    return ByWaiting(config, log)
 
 
 @pytest.fixture(autouse=True)

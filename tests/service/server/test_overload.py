@@ -145,7 +145,7 @@ def test_a_client_that_retries_at_once_leaves_time_for_answers(tiny_model: Path)
 
 
 def test_a_file_that_is_long_to_open_is_not_in_the_way(narrow: Server) -> None:
-    """A million empty chunks take a second before the first pixel: no other request waits."""
+    """A million empty chunks take a second before the first pixel: other requests go on."""
     chunk = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
     hostile = RED[:33] + chunk * 1_500_000 + RED[33:]
 

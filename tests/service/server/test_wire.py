@@ -306,6 +306,34 @@ def test_unknown_transfer_codings(worker: str, wire: Wire, coding: str) -> None:
     assert wire.ended()
 
 
+def test_an_upgrade_is_passed_over(wire: Wire) -> None:
+    """As ``curl --http2`` offers it: the service knows no other protocol, and goes on with this."""
+    offer = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABk",
+    }
+    wire.send(raw_request("/health/live", method="GET", headers=offer) + LIVE)
+    assert wire.reply().json() == {"status": "live"}
+    assert wire.reply().json() == {"status": "live"}
+    assert top_label(wire.send(raw_request("/predict", RED, headers=offer))) == "red"
+    assert wire.send(LIVE).reply().status == 200
+
+
+def test_no_tunnel_is_opened(wire: Wire) -> None:
+    """What follows CONNECT would be another protocol's, or a request: it is neither."""
+    reply = wire.send(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n").reply()
+    assert reply.status in (400, 404, 405, 501)
+    assert_problem(reply, reply.status, None)
+
+
+def test_what_follows_the_last_request_is_not_answered(wire: Wire) -> None:
+    """Nor does it spoil the answer before it."""
+    head = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert wire.send(head + LIVE).reply().json() == {"status": "live"}
+    assert wire.ended()
+
+
 def test_an_unknown_expectation(wire: Wire) -> None:
     wire.send(raw_request("/predict", RED, headers={"Expect": "a-miracle"}))
     assert_problem(wire.reply(), 417, None)

@@ -1,7 +1,7 @@
 """How many requests are let in: a fixed number, or as many as are answered soon."""
 
-import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(time, "monotonic", made)
+    monkeypatch.setattr("service.serving.admission.time", SimpleNamespace(monotonic=made))
     return made
 
 
