@@ -16,8 +16,8 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 PASSES = 200
 BATCH = 16  # images that the model is given at once
-CELLS = 8  # of a mask, along each side of the image
-LATTICE = 32  # places along a side at which masks are compared: enough for 8 cells
+CELLS = 7  # of a mask, along each side of the image
+LATTICE = 32  # places along a side at which masks are compared: enough for 7 cells
 REACH = 0.08  # of the side: the distance at which pixels still matter alike
 RIDGE = 0.3  # share of a mask's own size that is added to the diagonal
 SMALLEST = 1e-4  # keeps the log-odds of a certain answer finite
