@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from training.progress import bar
-from training.report import html, images
+from training.report import images, rendering
 from training.report.images import Photograph
 from training.report.layers import Layer, Network
 
@@ -56,7 +56,7 @@ def activations_section(
     """
     spatial = [layer for layer in network.layers if layer.is_spatial]
     chosen = chosen_layers(network.layers, SHOWN_LAYERS)
-    return html.render(
+    return rendering.render(
         "activations.html",
         photo=photo,
         rows=_way(network),
@@ -73,15 +73,17 @@ def weights_section(network: Network) -> Markup:
     filters = network.first_filters()
     sheet = None if filters is None else images.sheet_of_filters(filters)
     shape = () if filters is None else filters.shape
-    return html.render("weights.html", shape=shape, sheet=sheet)
+    return rendering.render("weights.html", shape=shape, sheet=sheet)
 
 
 def _way(network: Network) -> list[tuple[str, str, int | None]]:
     """Each layer's name, the shape of its answer and how many numbers it has learned."""
-    rows: list[tuple[str, str, int | None]] = [("pixels", html.times((*network.size, 3)), None)]
+    rows: list[tuple[str, str, int | None]] = [
+        ("pixels", rendering.times((*network.size, 3)), None)
+    ]
     for layer in network.layers:
         channels_last = (*layer.shape[1:], layer.shape[0])
-        rows.append((layer.title, html.times(channels_last), layer.learned or None))
+        rows.append((layer.title, rendering.times(channels_last), layer.learned or None))
     return rows
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.explanation import PASSES, covered, importance
 from training.progress import bar
-from training.report import html, images
+from training.report import images, rendering
 from training.report.images import Photograph
 
 KEPT = 1 / 3  # of the pixels are shown alone, the most important ones
@@ -38,13 +39,18 @@ def section(classifier: Classifier, subjects: Sequence[Subject]) -> Markup:
         _explained(classifier, subject)
         for subject in bar(subjects, desc="important pixels", unit="image")
     ]
-    return html.render("importance.html", subjects=found, passes=PASSES, kept=KEPT)
+    return rendering.render("importance.html", subjects=found, passes=PASSES, kept=KEPT)
+
+
+def most_important(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """The KEPT pixels with the largest importance, bool [H, W]."""
+    return np.asarray(values >= np.quantile(values, 1 - KEPT))
 
 
 def _explained(classifier: Classifier, subject: Subject) -> dict[str, Any]:
     photo, label = subject.photo, subject.label
     found = importance(classifier.predict, photo.pixels, label)
-    best = found >= np.quantile(found, 1 - KEPT)
+    best = most_important(found)
     parts = covered(photo.pixels, np.stack([np.ones_like(found), best.astype(np.float32)]))
     whole, alone = classifier.predict(parts)[:, label]
     return {

@@ -77,6 +77,8 @@ class Network:
 
     def values(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Array]:
         """Values inside the graph, by name, for uint8 [N, H, W, 3]."""
+        if not names:
+            return {}
         results = self._session(tuple(names)).run(list(names), {INPUT_NAME: images})
         return dict(zip(names, results, strict=True))
 

@@ -16,7 +16,7 @@ from service.inference.contract import ModelCard
 from training.answers import Answers, ask
 from training.pixels import spread
 from training.progress import say
-from training.report import activations, counting, html, images, importance, results
+from training.report import activations, counting, images, importance, rendering, results
 from training.report.importance import Subject
 from training.report.layers import Network
 
@@ -76,7 +76,7 @@ def explain(model: Path, data: bytes, name: str, output: Path) -> None:
     probabilities = classifier.predict(photo.pixels[None])[0]
     best = np.argsort(-probabilities, kind="stable")
     ranking = [(card.labels[i], float(probabilities[i])) for i in best[:ANSWERS]]
-    answer = html.render(
+    answer = rendering.render(
         "answer.html", photo=photo, file=name, resize=card.input.resize, ranking=ranking
     )
     subjects = [Subject(photo, int(label), file=name) for label in best[:2]]
@@ -108,7 +108,7 @@ def _numbered(number: int, one: Judged) -> Sections:
     card = one.classifier.card
     about = _about(card, one.path.name, card.name)
     return [
-        (f"{title} {number}", html.render("numbered.html", about=about, content=content))
+        (f"{title} {number}", rendering.render("numbered.html", about=about, content=content))
         for title, content in _sections(one)
     ]
 
@@ -144,12 +144,14 @@ def _sample(card: ModelCard, answers: Answers) -> NDArray[np.uint8]:
 
 def _about(card: ModelCard, *names: str) -> Markup:
     """One line on a model, behind names."""
-    return html.render("about.html", card=card, names=names)
+    return rendering.render("about.html", card=card, names=names)
 
 
 def _write(
     output: Path, heading: str, about: str, sections: Sections, files: Sequence[str]
 ) -> None:
-    page = html.render("page.html", heading=heading, about=about, sections=sections, files=files)
-    html.write(output, page)
+    page = rendering.render(
+        "page.html", heading=heading, about=about, sections=sections, files=files
+    )
+    rendering.write(output, page)
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")

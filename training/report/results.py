@@ -17,7 +17,7 @@ from training.answers import Answers
 from training.calibration import calibration_error
 from training.errors import RunError
 from training.evaluation import per_label
-from training.report import charts, counting, html, images
+from training.report import charts, counting, images, rendering
 from training.report.charts import Chart
 
 LOG = "log.csv"
@@ -62,7 +62,7 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
     folder = answers.folder.parent if answers.is_test else answers.folder
     count, right = len(answers.paths), int(answers.is_right.sum())
     bins = counting.reliability(answers)
-    return html.render(
+    return rendering.render(
         "results.html",
         card=card,
         folder=folder.resolve().name,
@@ -91,7 +91,7 @@ def comparison_section(candidates: Sequence[tuple[Path, Answers]]) -> Markup:
             number,
             path.name,
             answers.accuracy,
-            html.percent(_calibration_error(answers), 2),
+            rendering.percent(_calibration_error(answers), 2),
             len(answers.paths),
             f"{path.stat().st_size / 1e6:.1f}\N{NO-BREAK SPACE}MB",
         )
@@ -104,7 +104,7 @@ def comparison_section(candidates: Sequence[tuple[Path, Answers]]) -> Markup:
         low, high = (100 * share for share in found.interval)
         between = f"{low:+.1f} to {high:+.1f} points".replace(" ", "\N{NO-BREAK SPACE}")
         pairs.append((number, path.name, found.gained, found.lost, between))
-    return html.render("comparison.html", figures=figures, pairs=pairs)
+    return rendering.render("comparison.html", figures=figures, pairs=pairs)
 
 
 def _calibration_error(answers: Answers) -> float:
