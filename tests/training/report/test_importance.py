@@ -28,7 +28,7 @@ def test_the_most_important_pixels_alone_give_the_answer(tmp_path: Path) -> None
 
 
 def test_a_third_of_the_pixels_is_most_important() -> None:
-    values = np.random.default_rng(0).permutation(60).reshape(6, 10)
+    values = np.random.default_rng(0).permutation(np.arange(60.0)).reshape(6, 10)
 
     found = importance.most_important(values)
 
