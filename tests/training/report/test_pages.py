@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import pytest
 from PIL import Image
 
@@ -131,6 +132,32 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     assert "a\N{REPLACEMENT CHARACTER}b & \"c\" 'd' {0} %s $x^2$" in found.text
     assert "No curves" in words_of(found)
     assert "no convolutions" in words_of(found)
+
+
+def test_many_labels_are_folded_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    labels = tuple(f"label-{i:02d}" for i in range(results.TABLE_LABELS + 1))
+    model = write_model(tmp_path / "m.onnx", make_card(labels=labels), make_graph(len(labels)))
+    folder = fill_folder(tmp_path / "photos", images=1)
+    for old, new in zip(("blue", "green", "red"), labels, strict=False):
+        (folder / old).rename(folder / new)
+    (folder / labels[0] / "broken.jpg").write_bytes(b"no image")
+    output = tmp_path / "report.html"
+
+    words = ["report", model, "--data", folder, "--output", output]
+    assert main([str(word) for word in words]) == 0
+
+    found = seen(output)
+    text = words_of(found)
+    require_self_contained(found)
+    assert "All 26 labels" in text
+    assert found.tags.count("details") == 1
+    assert "Numbers as in the table of labels" in text
+    assert "Unreadable and left out: 1 label-00/broken.jpg:" in text
+
+
+def test_a_value_that_a_template_lacks_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="pairs"):
+        rendering.render("comparison.html", figures=[])
 
 
 def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
