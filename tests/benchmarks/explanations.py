@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,26 +153,44 @@ def first_images(data: Path, count: int, classifier: Classifier) -> list[Image]:
     return [decode_image(file, size, resize, LIMITS).pixels for file in files]
 
 
-def measure(method: Method, images: list[Image], predict: Counting, passes: int) -> dict[str, Any]:
-    """A method's mean areas, their difference, most passes for an image, and seconds for all."""
+@dataclass(frozen=True)
+class Measured:
+    """A method's areas, one of each kind for each image, its most passes, its seconds of CPU."""
+
+    deletion: NDArray[np.float64]
+    insertion: NDArray[np.float64]
+    passes: int
+    seconds: float
+
+    @property
+    def difference(self) -> NDArray[np.float64]:
+        """Insertion less deletion, of each image."""
+        return self.insertion - self.deletion
+
+
+def measure(method: Method, images: list[Image], predict: Counting, passes: int) -> Measured:
+    """What a method is worth on these images."""
     found, most, seconds = [], 0, 0.0
     for image in images:
         label = int(predict(image[None])[0].argmax())
-        before, begun = predict.images, time.perf_counter()
+        before, begun = predict.images, time.process_time()
         importance = method(predict, image, label, passes)
-        seconds += time.perf_counter() - begun
+        seconds += time.process_time() - begun
         most = max(most, predict.images - before)
         found.append(areas(predict, image, label, importance))
     deletion, insertion = np.array(found).T
-    better = insertion - deletion
-    error = float(better.std() / len(better) ** 0.5)
-    return {
-        "passes": most,
-        "deletion": float(deletion.mean()),
-        "insertion": float(insertion.mean()),
-        "difference": (float(better.mean()), error),
-        "seconds": seconds,
-    }
+    return Measured(deletion, insertion, most, seconds)
+
+
+def table_row(name: str, found: Measured, reference: Measured) -> str:
+    """A row of the table; the reference's images are the same, so differences are paired."""
+    against = found.difference - reference.difference
+    error = against.std() / len(against) ** 0.5
+    return (
+        f"| {name} | {found.passes} | {found.deletion.mean():.3f} | {found.insertion.mean():.3f} "
+        f"| {found.difference.mean():.3f} | {against.mean():+.3f} ± {error:.3f} "
+        f"| {found.seconds / reference.seconds:.2f} |\n"
+    )
 
 
 def main() -> None:
@@ -190,19 +209,15 @@ def main() -> None:
     predict = Counting(classifier)
     images = first_images(chosen.data, chosen.images, classifier)
     sys.stdout.write(
-        f"{len(images)} images, areas under the curves (± standard error of the difference)\n\n"
-        "| method | passes | deletion ↓ | insertion ↑ | insertion - deletion ↑ | seconds, ratio |\n"
-        "|---|---|---|---|---|---|\n"
+        f"{len(images)} images, mean areas under the curves; ± is one standard error\n\n"
+        "| method | passes | deletion ↓ | insertion ↑ | insertion - deletion ↑ "
+        "| against the first | CPU time, ratio |\n|---|---|---|---|---|---|---|\n"
     )
     reference = None
     for name, method in METHODS.items():
-        row = measure(method, images, predict, chosen.passes)
-        reference = reference or row["seconds"]
-        mean, error = row["difference"]
-        sys.stdout.write(
-            f"| {name} | {row['passes']} | {row['deletion']:.3f} | {row['insertion']:.3f} "
-            f"| {mean:.3f} ± {error:.3f} | {row['seconds'] / reference:.2f} |\n"
-        )
+        found = measure(method, images, predict, chosen.passes)
+        reference = reference or found
+        sys.stdout.write(table_row(name, found, reference))
         sys.stdout.flush()
 
 
