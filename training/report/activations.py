@@ -82,8 +82,8 @@ def _way(network: Network) -> list[tuple[str, str, int | None]]:
         ("pixels", rendering.times((*network.size, 3)), None)
     ]
     for layer in network.layers:
-        channels_last = (*layer.shape[1:], layer.shape[0])
-        rows.append((layer.title, rendering.times(channels_last), layer.learned or None))
+        shape = layer.shape if len(layer.shape) != 3 else (*layer.shape[1:], layer.shape[0])
+        rows.append((layer.title, rendering.times(shape), layer.learned or None))
     return rows
 
 
@@ -120,21 +120,20 @@ def _excited(network: Network, sample: NDArray[np.uint8]) -> list[dict[str, Any]
     if not layers:
         return []
     return [
-        {
-            "layer": layer,
-            "filters": [
-                {
-                    "number": number,
-                    "image": images.sheet_of_patches(
-                        strongest_patches(layer, number, found, sample)
-                    ),
-                    "peak": float(found.peak[:, number].max()),
-                    "mean": float(found.mean[:, number].mean()),
-                }
-                for number in liveliest(found.mean, EXCITED_FILTERS)
-            ],
-        }
+        {"layer": layer, "filters": _filters(layer, found, sample)}
         for layer, found in zip(layers, responses(network, layers, sample), strict=True)
+    ]
+
+
+def _filters(layer: Layer, found: Responses, sample: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": number,
+            "image": images.sheet_of_patches(strongest_patches(layer, number, found, sample)),
+            "peak": float(found.peak[:, number].max()),
+            "mean": float(found.mean[:, number].mean()),
+        }
+        for number in liveliest(found.mean, EXCITED_FILTERS)
     ]
 
 
