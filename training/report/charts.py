@@ -1,7 +1,7 @@
 """Charts, each drawn twice: for a light page and for a dark one.
 
-They hold no text but ours, in ASCII: names from outside stand in the page, which can show every
-script, and not in pictures, which cannot.
+They hold only text of our own, in ASCII: names from outside stand in the page, because the page can
+show every script and the charts' font cannot.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _legend(axes: Any, theme: Theme, place: str) -> None:
 def curves(
     epochs: Sequence[float], series: Mapping[str, Sequence[float]], what: str, legend: str
 ) -> Chart:
-    """One or two values over the epochs, named; the second in the louder colour."""
+    """One or two series over the epochs, by name."""
 
     def paint(axes: Any, theme: Theme) -> None:
         for (name, values), colour in zip(
@@ -106,33 +106,31 @@ def curves(
 
 def reliability(bins: Sequence[Bin]) -> Chart:
     """Accuracy over confidence, a point for each bin, and the line where they are equal."""
-    promised, kept = [b.confidence for b in bins], [b.accuracy for b in bins]
+    promised, right = [b.confidence for b in bins], [b.accuracy for b in bins]
 
     def paint(axes: Any, theme: Theme) -> None:
         axes.plot([0, 1], [0, 1], color=theme.ink, linewidth=1, linestyle="--", label="as promised")
-        axes.vlines(promised, promised, kept, color=theme.second, linewidth=2, alpha=0.6)
+        axes.vlines(promised, promised, right, color=theme.second, linewidth=2, alpha=0.6)
         axes.plot(
             promised,
-            kept,
+            right,
             color=theme.first,
             marker="o",
             markersize=5,
             linewidth=1.2,
             label="measured",
         )
-        low = max(0.0, min(*promised, *kept) - SMALLEST_GAP)
+        low = max(0.0, min(*promised, *right) - SMALLEST_GAP)
         axes.set_xlim(low, 1 + SMALLEST_GAP)
         axes.set_ylim(low, 1 + SMALLEST_GAP)
-        _name_axes(
-            axes, theme, "promised: mean probability of the answer", "kept: part that is right"
-        )
+        _name_axes(axes, theme, "mean probability of the answer", "share that is right")
         _legend(axes, theme, "upper left")
 
     return draw(paint, (4.2, 3.6))
 
 
 def confusion(counts: NDArray[np.int64]) -> Chart:
-    """Parts of each row as shades, for more labels than a table can hold."""
+    """Shares of each row as shades, for more labels than a table can hold."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def paint(axes: Any, theme: Theme) -> None:
@@ -148,6 +146,6 @@ def confusion(counts: NDArray[np.int64]) -> Chart:
             extent=(*ends, *ends[::-1]),
         )
         axes.grid(visible=False)
-        _name_axes(axes, theme, "number of the label that was said", "number of the label shown")
+        _name_axes(axes, theme, "number of the label answered", "number of the label shown")
 
     return draw(paint, (5.6, 5.6))

@@ -46,10 +46,10 @@ def report(words: Sequence[str]) -> None:
     if options.run is not None and len(options.models) > 1:
         parser.error("argument --run: with several models, each one's is looked for beside it")
     _require_page(options.output)
-    from training.report import build  # --help needs none of it
+    from training.report import pages  # --help needs none of it
 
     models = [(model, _log_of(model, options.run)) for model in options.models]
-    build.report(models, options.data, options.output)
+    pages.report(models, options.data, options.output)
 
 
 def _log_of(model: Path, run: Path | None) -> Log | None:
@@ -64,7 +64,7 @@ def explain(words: Sequence[str]) -> None:
     parser = Parser(
         "python -m training explain",
         description="One self-contained HTML page on one image: the answer, the pixels that it "
-        "hangs on, and what each layer makes of it.",
+        "depends on, and the maps of each layer.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
     _add_output(parser, "explain.html")
@@ -75,10 +75,10 @@ def explain(words: Sequence[str]) -> None:
         data = options.image.read_bytes()
     except OSError as error:
         raise DataError(f"image {options.image} cannot be read: {error.strerror}") from error
-    from training.report import build  # --help needs none of it
+    from training.report import pages  # --help needs none of it
 
     try:
-        build.explain(options.model, data, options.image.name, options.output)
+        pages.explain(options.model, data, options.image.name, options.output)
     except ImageError as error:
         raise DataError(f"image {options.image} cannot be read: {error}") from error
 

@@ -52,7 +52,7 @@ def typical_successes(answers: Answers, most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of about the same confidence: what was promised, what was kept, how many."""
+    """Images of about the same confidence: its mean, the share that is right, how many."""
 
     confidence: float
     accuracy: float
@@ -60,7 +60,7 @@ class Bin:
 
 
 def reliability(answers: Answers, bins: int = BINS) -> list[Bin]:
-    """Equal parts of the images in order of confidence, as `calibration_error` takes them."""
+    """Groups of equal size in order of confidence, as `calibration_error` takes them."""
     order = np.argsort(answers.confidence, kind="stable")
     return [
         Bin(
@@ -74,7 +74,7 @@ def reliability(answers: Answers, bins: int = BINS) -> list[Bin]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same images: how many the second alone knows, how many the first alone.
+    """Two models on the same images: how many only the second answers rightly, how many the first.
 
     `interval`: what the second's accuracy has more than the first's, 95 % sure, -1..1.
     """

@@ -1,6 +1,6 @@
-"""The tutorial's worked numbers and pictures: `python -m training.report.tutorial`.
+"""The tutorial's worked numbers and images: `python -m training.report.tutorial`.
 
-Without arguments it writes the numbers in docs/tutorial.md and the pictures that need no network
+Without arguments it writes the numbers in docs/tutorial.md and the images that need no network
 anew. With a model file, also those that show one.
 """
 
@@ -18,12 +18,14 @@ from PIL import Image, ImageDraw
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
-from training.report import activations, charts, importance, pictures
-from training.report.network import Network
+from service.inference.explanation import importance
+from training.report import charts, images
+from training.report.importance import most_important
+from training.report.layers import Network
 
 GUIDE = Path("docs/tutorial.md")
 IMAGES = Path("docs/images")
-MOST_COLOURS = 64  # of a picture in the guide, to keep the files small
+MOST_COLOURS = 64  # of an image in the guide, to keep the files small
 
 PATCH = np.array(
     [
@@ -39,7 +41,7 @@ LOGITS = np.array([2.0, 1.0, 0.1])
 
 
 def convolve(pixels: NDArray[Any], kernel: NDArray[Any], bias: float) -> NDArray[Any]:
-    """One filter, [C, h, w], at every place of a picture, [C, H, W]: [H - h + 1, W - w + 1]."""
+    """One filter, [C, h, w], at every place of an image, [C, H, W]: [H - h + 1, W - w + 1]."""
     _, height, width = kernel.shape
     rows, columns = pixels.shape[1] - height + 1, pixels.shape[2] - width + 1
     return np.array(
@@ -127,7 +129,7 @@ def with_numbers(text: str) -> str:
 
 
 def drawing() -> Image.Image:
-    """A ship, drawn: a picture that may be printed anywhere."""
+    """A ship, drawn here, so that no photograph with a licence is needed."""
     image = Image.new("RGB", (256, 256), (150, 190, 225))
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 165, 256, 256), fill=(40, 85, 120))
@@ -140,8 +142,8 @@ def drawing() -> Image.Image:
     return image
 
 
-def plain_pictures(folder: Path) -> None:
-    """Pictures that need no network: a convolution, and gradient descent."""
+def plain_images(folder: Path) -> None:
+    """Images that need no network: a convolution, and gradient descent."""
     small = drawing().resize((32, 32), Image.Resampling.BILINEAR)
     answers = convolve(np.asarray(small, float).transpose(2, 0, 1), FILTER, 0.0)
     shares = np.abs(answers) / np.abs(answers).max()
@@ -160,39 +162,38 @@ def plain_pictures(folder: Path) -> None:
     _save(np.asarray(chart.resize((420, 300), Image.Resampling.BOX)), folder / "descent.png")
 
 
-def network_pictures(model: Path, folder: Path) -> None:
-    """Pictures of a network: filters, maps, important pixels of the drawing."""
+def network_images(model: Path, folder: Path) -> None:
+    """Images of a network: filters, maps, important pixels of the drawing."""
     classifier, network = Classifier.load(model), Network.load(model)
     filters = network.first_filters()
     if filters is not None:
-        _save(_on_white(pictures.sheet_of_filters(filters)), folder / "filters.png")
+        _save(_on_white(images.sheet_of_filters(filters)), folder / "filters.png")
     photo = _photograph(classifier.card)
     layer = next(layer for layer in network.layers if layer.is_spatial)
-    maps = activations.feature_maps(network, photo.pixels, layer)
-    _save(_on_white(pictures.sheet_of_maps(maps[:32])), folder / "maps.png")
+    maps = network.values(photo.pixels[None], [layer.answer])[layer.answer][0]
+    _save(_on_white(images.sheet_of_maps(maps[:32])), folder / "maps.png")
     answer = classifier.predict(photo.pixels[None])[0]
-    best = int(answer.argmax())
-    covered = importance.occlusion(classifier, photo.pixels, best)
-    added = pictures.smoothed(importance.integrated_gradients(network, photo.pixels, best), 1)
-    heats = [pictures.heat(photo, x, pictures.full_colour(x)) for x in (covered, added)]
-    _save(_beside([photo.shown, *heats], 192), folder / "important.png")
+    found = importance(classifier.predict, photo.pixels, int(answer.argmax()))
+    heat = images.heat(photo, found, images.full_colour(found))
+    best = images.kept(photo, most_important(found))
+    _save(_beside([photo.shown, heat, best]), folder / "important.png")
     sys.stdout.write(f"the drawing: {classifier.rank(answer, 3)}\n")
 
 
-def _photograph(card: ModelCard) -> pictures.Photograph:
+def _photograph(card: ModelCard) -> images.Photograph:
     file = io.BytesIO()
     drawing().save(file, "PNG")
-    return pictures.photograph(file.getvalue(), card)
+    return images.photograph(file.getvalue(), card)
 
 
-def _beside(images: list[NDArray[np.uint8]], side: int = 192) -> NDArray[np.uint8]:
-    """Square pictures of one height, a white gap between them."""
+def _beside(parts: list[NDArray[np.uint8]], side: int = 192) -> NDArray[np.uint8]:
+    """Images as squares of one height, a white gap between them."""
     gap = np.full((side, 12, 3), 255, np.uint8)
-    parts: list[NDArray[Any]] = []
-    for image in images:
-        resized = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
-        parts += [np.asarray(resized), gap]
-    return np.concatenate(parts[:-1], axis=1)
+    row: list[NDArray[Any]] = []
+    for part in parts:
+        resized = Image.fromarray(part).resize((side, side), Image.Resampling.NEAREST)
+        row += [np.asarray(resized), gap]
+    return np.concatenate(row[:-1], axis=1)
 
 
 def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -213,14 +214,14 @@ def _row(values: NDArray[Any], width: int) -> str:
 
 
 def main(words: list[str]) -> None:
-    """Write the guide's numbers and pictures, in the folder that the command was started in."""
+    """Write the guide's numbers and images, in the folder that the command was started in."""
     parser = argparse.ArgumentParser("python -m training.report.tutorial", description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help="an .onnx file")
     options = parser.parse_args(words)
     GUIDE.write_text(with_numbers(GUIDE.read_text(encoding="utf-8")), encoding="utf-8")
-    plain_pictures(IMAGES)
+    plain_images(IMAGES)
     if options.model is not None:
-        network_pictures(options.model, IMAGES)
+        network_images(options.model, IMAGES)
 
 
 if __name__ == "__main__":

@@ -71,13 +71,13 @@ def test_every_option_and_command_of_the_guide_exists() -> None:
     assert commands <= set(COMMANDS)
 
 
-def test_pictures_are_small_and_the_same_every_time(
+def test_images_are_small_and_the_same_every_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write(tmp_path / "m.onnx", colour_filters(), ("red", "green", "blue"))
     for folder in ("one", "two"):
-        tutorial.plain_pictures(tmp_path / folder)
-        tutorial.network_pictures(model, tmp_path / folder)
+        tutorial.plain_images(tmp_path / folder)
+        tutorial.network_images(model, tmp_path / folder)
 
     assert "the drawing: " in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "one").iterdir())

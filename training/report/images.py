@@ -1,4 +1,4 @@
-"""Arrays → pictures: photographs, heat over photographs, many small maps as one sheet."""
+"""Arrays → images: photographs, heat over photographs, many small maps as one sheet."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ COLUMNS = 8
 BRIGHTENING = 0.6  # so that maps are seen beside one that outshines them
 SHOWN_SIDE = 320  # the most pixels of a photograph's longer side on a page
 FLATTEST = 4.0  # photographs of a wilder ratio are shown in the model's
-FOR, AGAINST = (217, 72, 15), (28, 100, 242)  # orange and blue: told apart by everybody
+FOR, AGAINST = (217, 72, 15), (28, 100, 242)  # orange and blue: safe for the colour-blind
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture as the model takes it, and as a person wants to see the same part of it.
+    """An image as the model takes it, and as a person wants to see the same part of it.
 
     `pixels`: uint8 [H, W, 3] of the model's size. `shown`: uint8 [h, w, 3], upright, in its own
-    ratio where the model is given the whole picture, in the model's where it takes the centre.
+    ratio where the model is given the whole image, in the model's where it takes the centre.
     """
 
     pixels: Pixels
@@ -84,7 +84,7 @@ def heat(photo: Photograph, values: NDArray[np.floating], largest: float) -> Pix
     """The photograph in grey with what speaks for (orange) and against (blue) laid over it.
 
     Args:
-        photo: the picture.
+        photo: the image.
         values: [H, W] of the model's size, above 0 for and below 0 against.
         largest: the size of value that gets the full colour.
     """
@@ -102,22 +102,23 @@ def _lighter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return 70 + grey * (150 / 255)
 
 
-def smoothed(values: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
-    """Each pixel as the mean of the square of 2 x radius + 1 around it, edges repeated."""
-    padded = np.pad(np.asarray(values, np.float64), radius, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)
-    return np.asarray(windows.mean(axis=(2, 3)))
+def kept(photo: Photograph, mask: NDArray[np.bool_]) -> Pixels:
+    """The photograph where a mask of the model's size is set, elsewhere its mean colour."""
+    height, width = photo.shown.shape[:2]
+    fitted = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    mean = photo.shown.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    return np.where(np.asarray(fitted)[..., None], photo.shown, mean)
 
 
-def full_colour(values: NDArray[np.floating], least: float = 0.0) -> float:
-    """What gets the full colour: the largest but for 1 % of pixels, and no less than `least`."""
-    return max(float(np.quantile(np.abs(values), 0.99)), least, 1e-12)
+def full_colour(values: NDArray[np.floating]) -> float:
+    """What gets the full colour: the largest but for 1 % of pixels."""
+    return max(float(np.quantile(np.abs(values), 0.99)), 1e-12)
 
 
 def sheet_of_maps(maps: NDArray[np.floating]) -> Pixels:
-    """Maps, [C, H, W], as one picture of COLUMNS columns: dark is the least, bright the most.
+    """Maps, [C, H, W], as one image of COLUMNS columns: dark is the least, bright the most.
 
-    All maps have the same scale, so that a filter that is silent is seen to be.
+    All maps have the same scale, so that a filter that finds nothing stays dark.
     """
     low, high = np.quantile(maps, [0.005, 0.995])
     shares = ((maps - low) / max(float(high - low), 1e-12)).clip(0, 1) ** BRIGHTENING
@@ -127,7 +128,7 @@ def sheet_of_maps(maps: NDArray[np.floating]) -> Pixels:
 
 
 def sheet_of_filters(weights: NDArray[np.floating]) -> Pixels:
-    """Filters over colours, [filters, 3, h, w], as one picture: grey is 0.
+    """Filters over colours, [filters, 3, h, w], as one image: grey is 0.
 
     Each has a scale of its own: what it looks for is in its pattern, not in its size.
     """
@@ -137,15 +138,20 @@ def sheet_of_filters(weights: NDArray[np.floating]) -> Pixels:
     return _sheet(list(tiles), gap=18)
 
 
-def _sheet(tiles: list[Pixels], gap: int) -> Pixels:
+def sheet_of_patches(patches: list[Pixels]) -> Pixels:
+    """Parts of photographs, all [h, w, 3], as one image of two columns."""
+    return _sheet(patches, gap=4, most_columns=2)
+
+
+def _sheet(tiles: list[Pixels], gap: int, most_columns: int = COLUMNS) -> Pixels:
     """Tiles of one size, [h, w, 3], brought to about TILE pixels; what lies between is clear."""
     tiles = [_to_tile_size(tile) for tile in tiles]
     height, width = tiles[0].shape[:2]
-    rows = math.ceil(len(tiles) / COLUMNS)
-    columns = min(COLUMNS, len(tiles))
+    columns = min(most_columns, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), 0, np.uint8)
     for i, tile in enumerate(tiles):
-        top, left = i // COLUMNS * (height + gap), i % COLUMNS * (width + gap)
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
         canvas[top : top + height, left : left + width, :3] = tile
         canvas[top : top + height, left : left + width, 3] = 255
     return canvas
