@@ -246,6 +246,9 @@ def test_buffered_bodies_are_bounded(tiny_model: Path) -> None:
         for wire in wires:
             with suppress(OSError):
                 wire.send(request[:-1])
+        # All of them have been read before the first is finished, and makes room.
+        overloaded = {"reason": "overloaded"}
+        assert eventually(lambda: server.metric("labelserve_rejected_total", **overloaded) >= 4)
         answered = []
         for wire in wires:
             with suppress(OSError, ServerError):
