@@ -1,4 +1,4 @@
-"""What is asked of a folder of a person's own pictures, where the person does not say.
+"""Options for a folder of a person's own photographs, where the person gives none.
 
 A quick look at the files (names, and the headers of some) gives a survey; the survey gives options.
 """
@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from service.inference.imaging import DECODE_ERRORS
-from training.config import TrainConfig, check_options
-from training.datasets import Listing, list_images, parts
+from training.architectures import ARCHITECTURES
+from training.config import TEST_FRACTION, TrainConfig, check_options, publishable
+from training.data.folders import Listing, list_images, parts
 from training.progress import say
-from training.recipes import RECIPES
 
 SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger ones can be
 SAMPLE = 500  # files whose headers are read
@@ -30,6 +30,8 @@ STEPS_AN_EPOCH = 25
 LARGEST_BATCH, SMALLEST_BATCH = 256, 16
 VISITS = 400_000  # images that a run looks at, over all epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 100
+# What suits photographs: seen nearer, in other light.
+_AUGMENTATION = {"zoom": 0.2, "colour": 0.1}
 
 
 @dataclass(frozen=True)
@@ -95,39 +97,42 @@ def _middle(numbers: Sequence[int]) -> int:
 
 
 def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
-    """Options that suit these pictures; those `given` are taken into account and not changed."""
-    apart = parts(found.folder)
-    kept = 1.0
-    for title in ("validation", "test"):
-        if title not in apart:
-            name = f"{title}_fraction"
-            kept *= 1 - given.get(name, getattr(TrainConfig, name))
-    images = max(1, round(found.images * kept))
+    """Options that suit these images; those `given` are taken into account and not changed."""
+    images = _training_images(found, given)
     side = _side(found)
     size = given.get("image_size", (side, side))
-    architecture = "small" if images < FEW else "fast"
+    architecture = given.get("architecture", "small" if images < FEW else "fast")
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(VISITS / images)))
-    numbers = [*found.counts.values()]
-    uneven = max(numbers) >= UNEVEN * min(numbers)
+    numbers = found.counts.values()
+    is_uneven = max(numbers) >= UNEVEN * min(numbers)
     wanted: dict[str, Any] = {
         "image_size": size,
         "architecture": architecture,
         "epochs": epochs,
         "patience": max(8, epochs // 3),
-        "balance": 0.5 if uneven else 0.0,
+        "class_weighting": 0.5 if is_uneven else 0.0,
+        **_AUGMENTATION,
     }
-    if given.get("architecture", architecture) != "basic":
+    usual = ARCHITECTURES[architecture].options
+    if "batch_size" in usual:  # the rate is known for that many, and follows the root
         batch = given.get("batch_size", _batch_size(images, size))
-        wanted["batch_size"] = batch
-        recipe = RECIPES[given.get("architecture", architecture)]
-        if given.get("optimizer", recipe["optimizer"]) == recipe["optimizer"]:
-            root = math.sqrt(batch / recipe["batch_size"])
-            wanted["learning_rate"] = round(recipe["learning_rate"] * root, 4)
-        wanted.update(_augmentation(size))
+        rate = usual["learning_rate"] * math.sqrt(batch / usual["batch_size"])
+        wanted |= {"batch_size": batch, "learning_rate": round(rate, 4)}
+        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
     else:
-        batch = min(TrainConfig.batch_size, _largest_batch(size))
-        wanted.update({"batch_size": batch, "zoom": 0.2, "colour": 0.1})
+        wanted["batch_size"] = min(TrainConfig.batch_size, _largest_batch(size))
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+def _training_images(found: Survey, given: dict[str, Any]) -> int:
+    """How many are left to train on, once the other splits are set aside; at least 1."""
+    apart = parts(found.folder)
+    kept = 1.0
+    if "validation" not in apart:
+        kept *= 1 - given.get("validation_fraction", TrainConfig.validation_fraction)
+    if "test" not in apart:
+        kept *= 1 - TEST_FRACTION
+    return max(1, round(found.images * kept))
 
 
 def _side(found: Survey) -> int:
@@ -143,12 +148,6 @@ def _batch_size(images: int, size: tuple[int, int]) -> int:
 
 def _largest_batch(size: tuple[int, int]) -> int:
     return LARGEST_BATCH if max(size) <= 128 else LARGEST_BATCH // 4
-
-
-def _augmentation(size: tuple[int, int]) -> dict[str, Any]:
-    """What suits photographs: seen nearer, in other light, with something in front."""
-    side = min(size)
-    return {"shift": side // 16, "zoom": 0.2, "colour": 0.1, "cutout": side // 4}
 
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +166,7 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     wanted = suggestions(found, options)
     if wanted:
         words = ", ".join(
-            f"{name.replace('_', ' ')} {_text(value)}" for name, value in wanted.items()
+            f"{name.replace('_', ' ')} {publishable(value)}" for name, value in wanted.items()
         )
         say(f"chosen to suit them: {words}")
     return {**options, **wanted}
-
-
-def _text(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

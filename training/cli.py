@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from service.inference.errors import InferenceError
-from training.choice import complete
-from training.config import add_options, from_options
+from training.autoconfig import complete
+from training.config import from_options
 from training.errors import ConfigError, Stopped, TrainingError
-from training.parser import Parser
+from training.options import Parser, add_options, read_toml
 from training.progress import say
 from training.report.command import explain, report
 
@@ -45,6 +45,13 @@ def train(words: Sequence[str]) -> None:
         epilog="Other commands, each with --help. "
         + " ".join(f"{name}: {run.__doc__}" for name, run in COMMANDS.items() if run is not train),
     )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file of options, such as the run.toml of a run folder; what is given on the "
+        "command line wins",
+    )
     add_options(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -54,7 +61,9 @@ def train(words: Sequence[str]) -> None:
         "--restart", action="store_true", help="throw a stopped run away and start anew"
     )
     options = vars(parser.parse_args(words))
-    resume, restart = options.pop("resume"), options.pop("restart")
+    resume, restart, file = (options.pop(name) for name in ("resume", "restart", "config"))
+    if file is not None:
+        options = {**read_toml(file), **options}
     config = from_options(complete(options))
     from training.pipeline import train as run  # --help needs none of it
 
@@ -73,7 +82,7 @@ def evaluate(words: Sequence[str]) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
     parser.add_argument("--json", action="store_true", help="figures as JSON, as on the card")
     options = parser.parse_args(words)
-    from training import evaluation  # --help needs none of it
+    from training.export import evaluation  # --help needs none of it
 
     found = evaluation.evaluate(options)
     _print(_pretty(found) if options.json else evaluation.table(found))

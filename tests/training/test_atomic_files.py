@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from training.atomic_files import draft_path, remove_drafts, require_writable, write_whole
 from training.errors import ExportError
-from training.files import draft_path, remove_drafts, require_writable, write_whole
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:

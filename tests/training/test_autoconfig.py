@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,10 @@ import pytest
 from PIL import Image
 
 from tests.training.conftest import fill_folder
-from training.choice import Survey, complete, describe, suggestions, survey
-from training.config import CHOSEN, TrainConfig, from_options
+from training.architectures import ARCHITECTURES
+from training.autoconfig import Survey, complete, describe, suggestions, survey
+from training.config import TrainConfig, from_options
 from training.errors import ConfigError, DataError
-from training.recipes import RECIPES
 
 
 def found(side: int = 100, **counts: int) -> Survey:
@@ -63,15 +64,15 @@ def test_many_labels_are_listed_several_to_a_line() -> None:
 def test_all_that_is_chosen_is_said_in_the_help() -> None:
     wanted = [suggestions(found(), given) for given in ({}, {"architecture": "basic"})]
 
-    assert set().union(*wanted) == set(CHOSEN)
+    chosen = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["chosen"]}
+    assert set().union(*wanted) == chosen
 
 
-def test_the_rate_is_that_of_the_recipe_and_its_optimizer() -> None:
-    recipe = RECIPES["small"]
-    same = {"architecture": "small", "batch_size": recipe["batch_size"]}
+def test_the_rate_is_that_of_the_architecture_for_its_batch() -> None:
+    usual = ARCHITECTURES["small"].options
+    same = {"architecture": "small", "batch_size": usual["batch_size"]}
 
-    assert suggestions(found(), same)["learning_rate"] == recipe["learning_rate"]
-    assert "learning_rate" not in suggestions(found(), {**same, "optimizer": "adamw"})
+    assert suggestions(found(), same)["learning_rate"] == usual["learning_rate"]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,8 @@ def test_the_number_of_images_decides_network_and_epochs() -> None:
 
 
 def test_rare_labels_are_made_up_for() -> None:
-    assert suggestions(found(cat=100, dog=110), {})["balance"] == 0
-    assert suggestions(found(cat=100, dog=300), {})["balance"] > 0
+    assert suggestions(found(cat=100, dog=110), {})["class_weighting"] == 0
+    assert suggestions(found(cat=100, dog=300), {})["class_weighting"] > 0
 
 
 @pytest.mark.parametrize("architecture", ["basic", "small", "fast"])

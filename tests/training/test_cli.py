@@ -13,8 +13,9 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import TrainedModel, fill_folder
-from training import checkpoint
-from training.commands import main
+from training.cli import main
+from training.fitting import checkpoint
+from training.options import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +86,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_where_an_uninterrupted_one_ends(
 )
 def test_tensorflow_is_not_waited_for(words: list[str]) -> None:
     code = (
-        "import sys; from training.commands import main\n"
+        "import sys; from training.cli import main\n"
         "try: status = main(sys.argv[1:])\n"
         "except SystemExit as stop: status = stop.code\n"
         "assert not {'tensorflow', 'keras', 'tf2onnx'} & set(sys.modules), 'TensorFlow'\n"
@@ -104,7 +105,7 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         main(["--help"])
 
     text = capsys.readouterr().out
-    for word in ("--resume", "--seed", "--strict", "--image-size", "evaluate:", "card:", "basic:"):
+    for word in ("--config", "--resume", "--seed", "--strict", "evaluate:", "card:", "basic:"):
         assert word in text
 
 
@@ -118,6 +119,7 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         (["--data", "{tmp}/photos", "--output", "{tmp}/broken/red/0000.jpg/m.onnx"], 1, "m.onnx"),
         (["--data", "{tmp}/photos", "--output", "{tmp}/m.onnx", "--resume"], 1, "no checkpoint"),
         (["--data", "{tmp}/broken", "--output", "{tmp}/m.onnx", "--strict"], 1, "0003.png"),
+        (["--config", "{tmp}/photos/run.toml"], 2, "run.toml cannot be read"),
         (["--epochs", "few"], 2, "--epochs: invalid int value: 'few'"),
         (["--epoch-number", "3"], 2, "unrecognized arguments: --epoch-number 3"),
         (["report", "m.onnx"], 2, "required: --data"),
@@ -145,6 +147,22 @@ def test_bad_input_is_one_line_and_a_status(
     assert found == status
     assert message.startswith("error: ")
     assert named in message
+
+
+def test_a_run_is_repeated_from_its_file(tmp_path: Path) -> None:
+    """The command line wins over the file."""
+    data = fill_folder(tmp_path / "photos")
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    words = training_words(data, first, "--epochs", 1, "--cutout", 3)
+    assert main([*map(str, words)]) == 0
+
+    assert main(["--config", str(tmp_path / "first" / RUN_FILE), "--output", str(second)]) == 0
+
+    one, two = (Classifier.load(path).card for path in (first, second))
+    assert two.provenance.config == {**one.provenance.config, "output": "second.onnx"}
+    assert two.provenance.config["cutout"] == 3
+    assert two.version[-8:] == one.version[-8:]  # digests of the graphs, weights included
+    assert (tmp_path / "second" / RUN_FILE).exists()
 
 
 @pytest.mark.parametrize(("side", "expected"), [(70, 64), (140, 128)])

@@ -1,9 +1,9 @@
 """What may happen to a training image: it stays an image of the same thing.
 
-Compiled, as the first part of a training step (see `step`). Every draw is a function of a seed that
-the loop makes from the run's seed and the step's number, so that a resumed run draws what an
-uninterrupted one would. All functions take and give float32 images [N, H, W, 3] in 0 to 255, unless
-they say otherwise.
+Compiled, as the first part of a training step (see `fitting.step`). Every draw is a function of a
+seed that the loop makes from the run's seed and the step's number, so that a resumed run draws what
+an uninterrupted one would. All functions take and give float32 images [N, H, W, 3] in 0 to 255,
+unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -17,35 +17,31 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def augment(
-    images: tf.Tensor, targets: tf.Tensor, mirrored: tf.Tensor, seed: tf.Tensor, config: TrainConfig
-) -> tuple[tf.Tensor, tf.Tensor]:
+    images: tf.Tensor, mirrored: tf.Tensor, seed: tf.Tensor, config: TrainConfig
+) -> tf.Tensor:
     """Everything that the configuration asks for, in the order of the options.
 
     Args:
         images: uint8 [N, H, W, 3].
-        targets: float32 [N, labels], rows summing to 1.
         mirrored: bool [N], which images are flipped left to right.
         seed: int32 [2]; the same seed gives the same result.
         config: which changes, and how strong.
 
     Returns:
-        float32 images and targets of the same shapes.
+        float32 images of the same shape.
     """
-    seeds = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 6)))
-    images = move(images, mirrored, next(seeds), shift=config.shift)
+    moving, zooming, colouring, cutting = tf.unstack(
+        tf.random.experimental.stateless_split(seed, 4)
+    )
+    images = move(images, mirrored, moving, shift=config.shift)
     images = tf.cast(images, tf.float32)
-    zooming, colouring, noising, cutting, mixing = seeds
     if config.zoom:
         images = zoom(images, zooming, config.zoom)
     if config.colour:
         images = colour(images, colouring, config.colour)
-    if config.noise:
-        images = noise(images, noising, config.noise)
     if config.cutout:
         images = cut_out(images, cutting, config.cutout)
-    if config.mixup:
-        images, targets = mix_up(images, targets, mixing, config.mixup)
-    return images, targets
+    return images
 
 
 def move(images: tf.Tensor, mirrored: tf.Tensor, seed: tf.Tensor, *, shift: int = 0) -> tf.Tensor:
@@ -100,12 +96,6 @@ def colour(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     return tf.clip_by_value(grey + (images - grey) * saturation, 0.0, PIXEL_MAX)
 
 
-def noise(images: tf.Tensor, seed: tf.Tensor, deviation: float) -> tf.Tensor:
-    """Add Gaussian noise of this deviation, in grey levels, to every value."""
-    drawn = tf.random.stateless_normal(tf.shape(images), seed, stddev=deviation)
-    return tf.clip_by_value(images + drawn, 0.0, PIXEL_MAX)
-
-
 def cut_out(images: tf.Tensor, seed: tf.Tensor, side: int) -> tf.Tensor:
     """Paint a square of `side` pixels, anywhere in each image, in the batch's mean colour."""
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
@@ -120,25 +110,3 @@ def cut_out(images: tf.Tensor, seed: tf.Tensor, side: int) -> tf.Tensor:
 def _within(length: int, start: tf.Tensor, side: int) -> tf.Tensor:
     places = tf.range(length, dtype=tf.float32)[None, :]
     return (places >= start) & (places < start + side)
-
-
-def mix_up(
-    images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, strength: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend each image, and its target, with the next one's (Zhang et al., 2017).
-
-    An image keeps at least half of itself; its share is drawn from Beta(`strength`, `strength`).
-    """
-    shape = [2, tf.shape(images)[0]]
-    gamma = tf.random.stateless_gamma(shape, seed, strength) + 1e-6
-    share = gamma[0] / (gamma[0] + gamma[1])
-    share = tf.maximum(share, 1.0 - share)
-    other = tf.roll(images, 1, axis=0), tf.roll(targets, 1, axis=0)
-    part = share[:, None, None, None]
-    blended = part * images + (1.0 - part) * other[0]
-    return blended, share[:, None] * targets + (1.0 - share[:, None]) * other[1]
-
-
-def resized(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """The images in another size, for the run's first epochs."""
-    return tf.image.resize(images, size, antialias=True)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
-from training.datasets import Listing, decoded, list_images, parts
+from training.data.decoding import decoded
+from training.data.folders import Listing, list_images, parts
 from training.errors import DataError
 
 BATCH = 100

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import Figures, LabelFigures
-from training.answers import ask
-from training.calibration import calibration_error
-from training.datasets import name_some
-from training.pixels import Images
-from training.progress import bar
+from training.data.pixels import Images
+from training.export.answers import ask
+from training.export.calibration import calibration_error
+from training.progress import bar, name_some
 
 BATCH = 100
 

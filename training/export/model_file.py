@@ -32,17 +32,19 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
-from training.calibration import fit_temperature
+from training.atomic_files import draft_path
 from training.config import TrainConfig
-from training.datasets import Dataset, Split
+from training.data.dataset import Dataset, Split
+from training.data.pixels import Images
 from training.errors import ExportError
-from training.evaluation import figures, predict
-from training.files import draft_path
-from training.graphs import divide_logits, number_names
-from training.pixels import Images
+from training.export.calibration import fit_temperature
+from training.export.evaluation import figures, predict
+from training.export.graphs import divide_logits, number_names
+from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
+from training.networks.building import served_network
+from training.networks.inference import inference_batch
+from training.options import command
 from training.progress import say
-from training.quantisation import Comparison, compare, milliseconds, quantised, why_not
-from training.run import inference_batch, served_network
 
 OPSET = 18
 PARITY_LIMIT = 1e-5
@@ -190,7 +192,7 @@ def provisional_card(
     return ModelCard(
         schema=1,
         name=config.model_name,
-        version=config.model_version or f"{now:%Y.%m.%d}-{graph_digest(model)[:8]}",
+        version=f"{now:%Y.%m.%d}-{graph_digest(model)[:8]}",
         labels=dataset.labels,
         input=InputSpec(height, width, config.resize),
         temperature=temperature,
@@ -198,7 +200,7 @@ def provisional_card(
         figures=Figures("test", 0, 0.0, 0.0, 0.0, {}),
         provenance=Provenance(
             created=now.isoformat(),
-            command=config.command(),
+            command=command(config),
             config=config.published(),
             libraries={
                 "python": platform.python_version(),

@@ -26,7 +26,7 @@ from onnxruntime.quantization import (
 
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
-from training.pixels import Images, spread
+from training.data.pixels import Images, spread
 
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 500, 50
 QUANTISED = ["Conv", "Relu", "MaxPool", "Add", "MatMul", "Gemm"]

@@ -18,30 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.atomic_files import write_whole
 from training.errors import RunError
-from training.files import write_whole
 
 CHECKPOINT = "checkpoint.npz"
 LOG = "log.csv"
-# What of an identity a network's weights have to have in common with where they come from.
-NETWORK = (
-    "images",
-    "architecture",
-    "width",
-    "depth",
-    "branches",
-    "symmetric",
-    "activation",
-    "dropout",
-)
 
 
 @dataclass(frozen=True)
 class EpochLog:
     """One epoch as the log has it; losses are mean cross-entropies, accuracies 0..1.
 
-    `loss` and `accuracy` are those of the training steps: with augmentation, dropout and
-    smoothed labels, so they are not comparable with the validation's.
+    `loss` and `accuracy` are those of the training steps: with augmentation and dropout, so they
+    are not comparable with the validation's.
     """
 
     epoch: int
@@ -145,8 +134,10 @@ def find(
     return None
 
 
-def initial(folder: Path, identity: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of another run, whose weights a run of this identity may begin with.
+def initial(folder: Path, wanted: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of another run, whose weights a run may begin with.
+
+    `wanted`: what their identities have to have in common.
 
     Raises RunError where there is none, or where it was another network or learned from other
     images: some of those that are held back here, for instance.
@@ -154,7 +145,7 @@ def initial(folder: Path, identity: dict[str, Any]) -> Checkpoint:
     found = load(folder)
     if found is None:
         raise RunError(f"--initial-weights: there is no checkpoint in {folder}")
-    differing = _differing(found, {key: identity[key] for key in NETWORK if key in identity})
+    differing = _differing(found, wanted)
     if differing:
         raise RunError(f"--initial-weights: the run in {folder} has other {differing}")
     return found

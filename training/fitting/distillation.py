@@ -1,8 +1,8 @@
-"""Learning from other networks' answers (Hinton et al., 2015), and not from labels alone.
+"""Distillation: learning from other networks' answers (Hinton et al., 2015), and from labels.
 
-A teacher is a model file like any other, asked through the code that serves. It is shown what the
-pupil is shown, however it was changed (Beyer et al., 2022): of the unchanged image it would tell
-what it knows by heart.
+A teacher is a model file like any other, asked through the code that serves. It sees what the
+student sees, augmented in the same way (Beyer et al., 2022): of an unchanged training image it
+would only repeat the label that it has memorised.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from service.inference.errors import ModelError
 from training.config import TrainConfig
 from training.errors import DataError
 
+WEIGHT = 0.9  # of the teachers' answers in a target; the label gives the rest
+TEMPERATURE = 2.0
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -36,13 +39,13 @@ class Teachers:
     """Those of a run, none or more, that answer together.
 
     `mirrors`: whether an image and its mirror image are to be answered alike, by the mean of both.
-    `weight`: of the answers in a target, 0..1. `softening`: their temperature.
+    `weight`: of the answers in a target, 0..1. `temperature`: what their logits are divided by.
     """
 
     each: tuple[Teacher, ...]
     mirrors: bool
-    weight: float
-    softening: float
+    weight: float = WEIGHT
+    temperature: float = TEMPERATURE
 
     def taught(
         self, images: NDArray[np.float32], targets: NDArray[np.float32]
@@ -51,7 +54,7 @@ class Teachers:
 
         `images`: float32 [N, H, W, 3] in 0 to 255, as they are learned from. Rows sum to 1.
         """
-        answers = softened(self.answers(images), self.softening)
+        answers = at_temperature(self.answers(images), self.temperature)
         return np.float32(1 - self.weight) * targets + np.float32(self.weight) * answers
 
     def answers(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,13 +75,13 @@ class Teachers:
                 )
 
 
-def teachers_of(config: TrainConfig) -> Teachers:
+def load_teachers(config: TrainConfig) -> Teachers:
     """Those that the configuration names, opened.
 
     Raises DataError where one cannot be used, or takes images of another size.
     """
     each = tuple(_opened(path, config) for path in config.teachers)
-    return Teachers(each, config.flip, weight=config.teaching, softening=config.softening)
+    return Teachers(each, mirrors=config.flip)
 
 
 def _opened(path: Path, config: TrainConfig) -> Teacher:
@@ -93,7 +96,7 @@ def _opened(path: Path, config: TrainConfig) -> Teacher:
     return Teacher(path, hashlib.sha256(data).hexdigest(), model)
 
 
-def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """The probabilities that logits divided by `temperature` have; the last axis sums to 1."""
     # Before the powers are summed the largest is 1: nothing vanishes altogether.
     scaled = probabilities / probabilities.max(axis=-1, keepdims=True)

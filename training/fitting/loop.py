@@ -11,42 +11,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training import checkpoint
-from training.batches import Plan, batches, label_weights, plan
-from training.checkpoint import Checkpoint, EpochLog
 from training.config import TrainConfig
-from training.datasets import Dataset, Split
+from training.data.batches import batches, epoch_order, image_weights, mirrored_images, steps_of
+from training.data.dataset import Dataset, Split
 from training.errors import FitError, Stopped
+from training.fitting import checkpoint, pruning
+from training.fitting.budget import Pace, out_of_time, pace_of
+from training.fitting.checkpoint import Checkpoint, EpochLog
+from training.fitting.distillation import load_teachers
+from training.fitting.schedule import rate_factor
+from training.fitting.state import TrainingState, restore, start, start_from, take_best, values_of
+from training.fitting.step import Step, training_step
+from training.networks.inference import predict_logits
 from training.progress import bar, say
-from training.run import (
-    Run,
-    averaged,
-    inference_batch,
-    predict_logits,
-    restore,
-    start,
-    start_from,
-    take_result,
-    values_of,
-)
-from training.schedule import Pace, rate_factor, size_at
-from training.step import training_step
-from training.teaching import Teachers, teachers_of
 
-ALL_IMAGES_FROM = 7 / 8  # of a run: no easy ones are passed over
-SPARE_SECONDS = 15.0  # of a time budget: what exporting takes apart from asking for answers
-TEST_ROUNDS = 3  # over the test images: by Keras, by the file, and once for comfort
-# In integers: over all that is held back by both files, over test by Keras and the file once more.
-QUANTISED_ROUNDS = 4
-QUANTISED_ANSWERS = 4_000  # what the ranges and the timings take
+T = TypeVar("T")
 
 
 def fit(
@@ -65,124 +52,69 @@ def fit(
         DataError: a teacher cannot be used, or knows other labels.
         RunError: `saved` is of other settings or images, the initial weights do not fit, or the
             run folder cannot be written.
-        FitError: the loss is no longer a number.
+        FitError: the loss is no longer a number, or the time budget leaves none to train.
         Stopped: Ctrl-C; the last complete epoch is kept.
     """
     began = time.monotonic() if started is None else started
-    teachers = teachers_of(config)
+    teachers = load_teachers(config)
     teachers.require_labels(dataset.labels)
-    identity = {
-        **config.identity(),
-        "images": dataset.digest(),
-        "teachers": [teacher.digest for teacher in teachers.each],
-    }
+    digests = {"images": dataset.digest(), "teachers": [each.digest for each in teachers.each]}
+    identity = {**config.identity(), **digests}
     if saved is not None:
         checkpoint.require_same(saved, identity, config.run_folder)
-    run = start(config, dataset)
-    saved = _begun(run, identity) if saved is None else _resumed(run, saved)
+    state = start(config, dataset)
+    saved = _begun(state, identity) if saved is None else _resumed(state, saved)
+    pace = pace_of(state, saved, began)
     try:
-        saved = _train(run, teachers, saved, _pace(run, saved, began))
+        saved = _train(state, training_step(state, teachers), saved, pace)
     except KeyboardInterrupt:
         done = checkpoint.load(config.run_folder) or saved
         raise Stopped(
             f"stopped; epoch {done.epochs} of {config.epochs} is kept in {config.run_folder}: "
             "the same command with --resume continues"
         ) from None
-    take_result(run, saved)
-    return run.model
+    take_best(state, saved)
+    return state.model
 
 
-def _begun(run: Run, identity: dict[str, Any]) -> Checkpoint:
+def _begun(state: TrainingState, identity: dict[str, Any]) -> Checkpoint:
     """A new run's first checkpoint."""
-    config = run.config
+    config = state.config
     if config.initial_weights:
-        start_from(run, checkpoint.initial(config.initial_weights, identity))
-    losses = np.zeros(len(run.dataset.train), np.float32)
-    saved = Checkpoint(identity, (), values_of(run.variables), losses=losses)
+        wanted = {**config.network_identity(), "images": identity["images"]}
+        start_from(state, checkpoint.initial(config.initial_weights, wanted))
+    losses = np.zeros(len(state.dataset.train), np.float32)
+    saved = Checkpoint(identity, (), values_of(state.variables), losses=losses)
     checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
     return saved
 
 
-def _resumed(run: Run, saved: Checkpoint) -> Checkpoint:
-    restore(run, saved)
-    say(f"resuming after epoch {saved.epochs} of {run.config.epochs}")
+def _resumed(state: TrainingState, saved: Checkpoint) -> Checkpoint:
+    restore(state, saved)
+    say(f"resuming after epoch {saved.epochs} of {state.config.epochs}")
     return saved
 
 
-def _pace(run: Run, saved: Checkpoint, began: float) -> Pace:
-    """The whole run's; what was trained before a resume counts as time, too."""
-    steps = run.config.epochs * run.steps
-    if not run.config.max_minutes:
-        return Pace(steps, math.inf, began)
-    before = sum(row.seconds for row in saved.log)
-    seconds = run.config.max_minutes * 60 - _reserve(run)
-    if seconds <= time.monotonic() - began:
-        raise _out_of_time(run.config)
-    return Pace(steps, seconds, began - before)
-
-
-def _out_of_time(config: TrainConfig) -> FitError:
-    return FitError(
-        f"--max-minutes: reading and writing alone take longer than {config.max_minutes:g} minutes"
-    )
-
-
-def _reserve(run: Run) -> float:
-    """Seconds that exporting will take: so many answers, and something on top."""
-    sample = run.dataset.validation.images[: inference_batch(run.config.image_size)]
-    predict_logits(run.model, sample)
-    started = time.monotonic()
-    predict_logits(run.model, sample)
-    each = (time.monotonic() - started) / len(sample)
-    answers = TEST_ROUNDS * len(run.dataset.test)
-    if run.config.quantize:
-        held_back = len(run.dataset.test) + len(run.dataset.validation)
-        answers += QUANTISED_ROUNDS * held_back + QUANTISED_ANSWERS
-    return SPARE_SECONDS + each * answers
-
-
-def _train(run: Run, teachers: Teachers, saved: Checkpoint, pace: Pace) -> Checkpoint:
+def _train(state: TrainingState, step: Step, saved: Checkpoint, pace: Pace) -> Checkpoint:
     """The epochs that are left, each ending in a checkpoint."""
-    config = run.config
-    split, labels = run.dataset.train, len(run.dataset.labels)
-    weights = label_weights(split.targets, labels, config.balance)[split.targets]
-    work = Work(weights, training_step(run, teachers))
-    with bar(total=pace.steps, initial=saved.epochs * run.steps, unit="step") as progress:
-        for epoch in range(saved.epochs, config.epochs):
-            if saved.finished:
-                break
-            progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
-            started = time.monotonic()
-            trained = _train_epoch(run, work, saved, pace, progress)
-            if trained.images:  # not where the time was over before the first step
-                saved = _close_epoch(run, saved, trained, started)
+    config = state.config
+    with bar(total=pace.steps, initial=saved.epochs * state.steps, unit="step") as progress:
+        while saved.epochs < config.epochs and not saved.finished:
+            progress.set_description(f"epoch {saved.epochs + 1}/{config.epochs}")
+            began = time.monotonic()
+            sums = _train_epoch(state, step, saved, pace, progress)
+            if sums.images:  # not where the time was over before the first step
+                saved = _close_epoch(state, saved, sums, began)
             elif not saved.log:
-                raise _out_of_time(config)
-            saved = dataclasses.replace(saved, finished=_is_over(run, saved, pace))
+                raise out_of_time(config.max_minutes)
+            saved = dataclasses.replace(saved, finished=_is_over(state, saved, pace))
             checkpoint.save(saved, config.run_folder)
     return saved
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every epoch does."""
-
-    weights: NDArray[np.float32]  # [N], of the images' losses
-    step: Callable[..., Any]
-
-
-def _plan(run: Run, work: Work, saved: Checkpoint, pace: Pace) -> Plan:
-    """The coming epoch's: easy images are passed over in the middle of the run."""
-    easy = np.zeros(len(work.weights), bool)
-    share = pace.share(saved.epochs * run.steps)
-    if run.config.skip_easy and share < ALL_IMAGES_FROM:
-        easy = saved.losses < saved.losses.mean()  # none before the first epoch, all being 0
-    return plan(run.config, saved.epochs, work.weights, easy)
-
-
 @dataclass
-class Trained:
-    """What an epoch's steps came to: sums over its images, and the time spent on waiting.
+class EpochSums:
+    """What an epoch's steps come to: sums over its images, and the time spent on waiting.
 
     `losses`: float32 [N], each image's last one, of this epoch or one before.
     """
@@ -191,26 +123,89 @@ class Trained:
     loss: float = 0.0
     correct: float = 0.0
     images: int = 0
-    waiting: float = 0.0
-    rate: float = 0.0
+    waiting: float = 0.0  # seconds
+    rate: float = 0.0  # of the last step
+
+    def waited_for(self, items: Iterator[T]) -> Iterator[T]:
+        """The items; the time that each takes to come is added up."""
+        asked = time.monotonic()
+        for item in items:
+            self.waiting += time.monotonic() - asked
+            yield item
+            asked = time.monotonic()
 
 
-def _close_epoch(run: Run, saved: Checkpoint, trained: Trained, started: float) -> Checkpoint:
-    """The checkpoint after an epoch that began at `started`, with its line in the log."""
-    training_seconds = time.monotonic() - started
-    with averaged(run):
-        loss, accuracy = _measure(run.model, run.dataset.validation)
-        better = all(loss < row.validation_loss for row in saved.log)
-        best = values_of(run.weights) if run.config.patience and better else saved.best
+def _train_epoch(
+    state: TrainingState, step: Step, saved: Checkpoint, pace: Pace, progress: Any
+) -> EpochSums:
+    """One pass over the images, or as much of it as there is time for."""
+    config, epoch, train = state.config, saved.epochs, state.dataset.train
+    steps, weights = _planned(state, saved, pace)
+    mirrored = mirrored_images(config, epoch, len(train))
+    peaks = np.array([group.peak for group in state.groups], np.float32)
+    sums = EpochSums(saved.losses.copy())
+    coming = sums.waited_for(batches(train, steps, mirrored, weights))
+    for i, (indices, batch) in enumerate(zip(steps, coming, strict=True)):
+        # In steps of a full epoch, so that a pruned one ends where a full one would.
+        number = epoch * state.steps + i * state.steps / len(steps)
+        share = pace.share(number)
+        if share >= 1:
+            break
+        factor = rate_factor(config.recipe, share)
+        seed = np.array([config.seed, int(number)], np.int32)
+        losses, correct = step(batch, seed, peaks * np.float32(factor))
+        loss = _finite(float(np.mean(losses * batch.weights)), epoch, config)
+        sums.losses[indices] = losses
+        sums.rate = config.learning_rate * factor
+        sums.loss += loss * len(indices)
+        sums.correct += correct
+        sums.images += len(indices)
+        accuracy = sums.correct / sums.images
+        progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+        progress.update(round(pace.share(number + 1) * pace.steps) - progress.n)
+    return sums
+
+
+def _planned(
+    state: TrainingState, saved: Checkpoint, pace: Pace
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float32]]:
+    """Which images each step of the coming epoch takes, and what every image's loss counts."""
+    config, train, epoch = state.config, state.dataset.train, saved.epochs
+    order = epoch_order(config.seed, epoch, len(train))
+    weights = image_weights(train.targets, len(state.dataset.labels), config.class_weighting)
+    if config.prune_easy:
+        easy = pruning.easy_images(saved.losses, pace.share(epoch * state.steps))
+        # The 1 keeps this apart from the draws for order and mirroring.
+        rng = np.random.default_rng([config.seed, epoch, len(train), 1])
+        order, weights = pruning.prune(order, weights, easy, config.prune_easy, rng)
+    return np.array_split(order, steps_of(len(order), config.batch_size)), weights
+
+
+def _finite(loss: float, epoch: int, config: TrainConfig) -> float:
+    if not math.isfinite(loss):
+        raise FitError(
+            f"the loss became {loss} in epoch {epoch + 1}: try a lower --learning-rate "
+            f"than {config.learning_rate}"
+        )
+    return loss
+
+
+def _close_epoch(
+    state: TrainingState, saved: Checkpoint, sums: EpochSums, began: float
+) -> Checkpoint:
+    """The checkpoint after an epoch that began at `began`, with its line in the log."""
+    training_seconds = time.monotonic() - began
+    loss, accuracy = _measure(state.model, state.dataset.validation)
+    is_best = all(loss < row.validation_loss for row in saved.log)
     row = EpochLog(
         epoch=saved.epochs + 1,
-        learning_rate=trained.rate,
-        loss=trained.loss / trained.images,
-        accuracy=trained.correct / trained.images,
+        learning_rate=sums.rate,
+        loss=sums.loss / sums.images,
+        accuracy=sums.correct / sums.images,
         validation_loss=loss,
         validation_accuracy=accuracy,
-        seconds=time.monotonic() - started,
-        waiting=trained.waiting / max(1e-9, training_seconds),
+        seconds=time.monotonic() - began,
+        waiting=sums.waiting / max(1e-9, training_seconds),
     )
     say(
         f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
@@ -219,54 +214,21 @@ def _close_epoch(run: Run, saved: Checkpoint, trained: Trained, started: float) 
     return dataclasses.replace(
         saved,
         log=(*saved.log, row),
-        variables=values_of(run.variables),
-        best=best,
-        losses=trained.losses,
+        variables=values_of(state.variables),
+        best=values_of(state.weights) if state.config.patience and is_best else saved.best,
+        losses=sums.losses,
     )
 
 
-def _is_over(run: Run, saved: Checkpoint, pace: Pace) -> bool:
+def _is_over(state: TrainingState, saved: Checkpoint, pace: Pace) -> bool:
     """Whether no epoch is to follow."""
-    if pace.share(saved.epochs * run.steps) >= 1:
+    if pace.share(saved.epochs * state.steps) >= 1:
         return True
     losses = [row.validation_loss for row in saved.log]
-    tired = 0 < run.config.patience < len(losses) - losses.index(min(losses))
-    if tired:
-        say(f"no better validation loss for {run.config.patience} epochs: the best is kept")
-    return tired
-
-
-def _train_epoch(run: Run, work: Work, saved: Checkpoint, pace: Pace, progress: Any) -> Trained:
-    """One pass over the images, or as much of it as there is time for."""
-    config, epoch, planned = run.config, saved.epochs, _plan(run, work, saved, pace)
-    done = Trained(saved.losses.copy())
-    asked = time.monotonic()
-    for i, batch in enumerate(batches(config, run.dataset.train, epoch, planned)):
-        done.waiting += time.monotonic() - asked
-        number = epoch * run.steps + i * run.steps / len(planned.parts)
-        share = pace.share(number)
-        if share >= 1:
-            break
-        done.rate = config.learning_rate * rate_factor(config, share)
-        rates = np.array([g.peak for g in run.groups], np.float32) * rate_factor(config, share)
-        seed = np.array([config.seed, int(number)], np.int32)
-        results = work.step(batch, seed, rates, size_at(config, share))
-        losses, correct = results[0].numpy(), float(results[1])
-        loss = float(np.mean(losses * batch.weights))
-        if not math.isfinite(loss):
-            raise FitError(
-                f"the loss became {loss} in epoch {epoch + 1}: try a lower --learning-rate "
-                f"than {config.learning_rate}"
-            )
-        done.losses[planned.parts[i]] = losses
-        done.loss += loss * len(batch.targets)
-        done.correct += correct
-        done.images += len(batch.targets)
-        accuracy = done.correct / done.images
-        progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
-        progress.update(round(pace.share(number + 1) * pace.steps) - progress.n)
-        asked = time.monotonic()
-    return done
+    is_tired = 0 < state.config.patience < len(losses) - losses.index(min(losses))
+    if is_tired:
+        say(f"no better validation loss for {state.config.patience} epochs: the best is kept")
+    return is_tired
 
 
 def _measure(model: keras.Model, split: Split) -> tuple[float, float]:

@@ -11,6 +11,7 @@ Only an odd number of pixels before a pool of two is not symmetric, as the last 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +19,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-
-from training.architectures import origins
 
 Mirror = Callable[[tf.Tensor], tf.Tensor]
 
@@ -33,7 +32,7 @@ def mirrors(model: keras.Model) -> list[tuple[keras.Variable, Mirror]]:
     found: list[tuple[keras.Variable, Mirror]] = []
     pairs: dict[str, NDArray[np.int64]] = {}  # where each channel's mirror image is
     for layer in model.layers:
-        before = next((pairs[origin] for origin in origins(layer)), np.arange(3))
+        before = next((pairs[origin] for origin in _origins(layer)), np.arange(3))
         pairs[layer.name] = before
         if isinstance(layer, keras.layers.Conv2D):
             after = np.arange(layer.filters) ^ 1
@@ -67,6 +66,18 @@ def pair(model: keras.Model) -> None:
             variable.assign(symmetric(value, mirror))
 
 
+def with_mirror_images(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moments of patches (`whitening.patch_moments`), as if each image were there mirrored, too.
+
+    Every whitening filter's mirror image is a filter, then.
+    """
+    side = math.isqrt(len(moments) // 3)
+    mirror = np.arange(len(moments)).reshape(3, side, side)[..., ::-1].reshape(-1)
+    symmetrical = (moments + moments[mirror][:, mirror]) / 2
+    # Even and odd directions of one variance, as grey images have them, stay apart.
+    return symmetrical + 1e-6 * np.eye(len(mirror))[mirror]
+
+
 def keep_pairs(
     mirrored: Sequence[tuple[keras.Variable, Mirror]], gradients: dict[int, tf.Tensor]
 ) -> None:
@@ -95,3 +106,10 @@ def _mirrored(before: NDArray[np.int64], after: NDArray[np.int64]) -> Mirror:
 
 def _exchanged(partner: NDArray[np.int64]) -> Mirror:
     return lambda value: tf.gather(value, partner, axis=0)
+
+
+def _origins(layer: keras.Layer) -> list[str]:
+    """Names of the layers that a layer takes its input from."""
+    inputs = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
+    operations = [tensor._keras_history.operation for tensor in inputs]  # noqa: SLF001
+    return [operation.name for operation in operations if operation.name != layer.name]

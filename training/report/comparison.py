@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from training.answers import Answers
-from training.calibration import calibration_error
+from training.export.answers import Answers
+from training.export.calibration import calibration_error
 from training.report import counting, page
 from training.report.page import percent
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from service.inference.contract import ModelCard
+from training.atomic_files import write_whole
 from training.errors import ExportError
-from training.files import write_whole
 from training.report.charts import Chart
 from training.report.pictures import Pixels, data_uri, png
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.pixels import PixelFile, PixelWriter, spread
+from training.data.pixels import PixelFile, PixelWriter, spread
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import fill_folder
-from training import answers, evaluation
 from training.errors import DataError
+from training.export import answers, evaluation
 
 
 def test_a_folder_is_answered_as_evaluate_does(

@@ -7,8 +7,8 @@ import pytest
 from service.inference.classifier import Classifier
 from service.inference.contract import LabelFigures
 from tests.training.conftest import TrainedModel, fill_folder
-from training import evaluation
 from training.errors import DataError
+from training.export import evaluation
 
 
 def options(model: Path, data: Path, *, strict: bool = False) -> argparse.Namespace:

@@ -7,11 +7,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from tests.training.test_architectures import shape
-from training import export
-from training.architectures import ARCHITECTURES
-from training.graphs import divide_logits
-from training.quantisation import quantised
+from tests.training.networks.test_networks import as_served, build
+from training.export import model_file
+from training.export.graphs import divide_logits
+from training.export.quantisation import quantised
 
 # What the graph of each is made of: no norm of any kind, no shape worked out while it runs.
 LEAN = {
@@ -26,8 +25,8 @@ WHITENING = {"Conv", "FusedConv", "ReorderInput", "ReorderOutput"}  # as the pro
 
 def converted(name: str, seed: int = 0) -> onnx.ModelProto:
     keras.utils.set_random_seed(seed)
-    model = ARCHITECTURES[name].build(shape(), True)
-    return export.convert(export.ServedNetwork(model, 1.0), name)
+    model = as_served(build(name))
+    return model_file.convert(model_file.ServedNetwork(model, 1.0), name)
 
 
 def answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,7 +79,7 @@ def test_a_temperature_divides_the_logits(images: NDArray[np.uint8]) -> None:
     model = converted("basic")
     plain = answers(model, images)
     keras.utils.set_random_seed(0)
-    network = ARCHITECTURES["basic"].build(shape(), True)
+    network = as_served(build("basic"))
 
     divide_logits(model, 100.0)  # logits of a network of chance, over pixels, are large
 

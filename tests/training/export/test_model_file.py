@@ -11,22 +11,25 @@ import pytest
 from service.inference.classifier import Classifier
 from service.inference.contract import METADATA_KEY
 from tests.training.conftest import TrainedModel
-from training import datasets, export, run
 from training.config import TrainConfig
-from training.datasets import Dataset
+from training.data.dataset import Dataset
+from training.data.loading import load
 from training.errors import ExportError
+from training.export import model_file
+from training.fitting.state import start
+from training.networks.inference import predict_logits
 
 
 @pytest.fixture
 def dataset(config: TrainConfig) -> Dataset:
-    return datasets.load(config)
+    return load(config)
 
 
 @pytest.fixture
 def model(config: TrainConfig, dataset: Dataset) -> keras.Model:
     """A network with random weights: exporting does not care what was learned."""
     config.output.parent.mkdir(exist_ok=True)
-    return run.start(config, dataset).model
+    return start(config, dataset).model
 
 
 def test_the_service_gives_the_probabilities_that_keras_gives(trained_model: TrainedModel) -> None:
@@ -65,9 +68,9 @@ def test_the_card_tells_what_was_done(
     model: keras.Model, config: TrainConfig, dataset: Dataset
 ) -> None:
     config = dataclasses.replace(config, resize="crop", data_licence="CC0")
-    dataset = datasets.load(config)
+    dataset = load(config)
 
-    card = export.export(model, 1.5, config, dataset)
+    card = model_file.export(model, 1.5, config, dataset)
 
     assert card == Classifier.load(config.output).card
     assert card.name == "model"
@@ -79,7 +82,7 @@ def test_the_card_tells_what_was_done(
     assert card.training_data.images == {"train": 27, "validation": 3, "test": 6}
     assert card.figures.images == 6
     assert {row.support for row in card.figures.per_label.values()} == {2}
-    assert 0 < card.figures.parity < export.PARITY_LIMIT
+    assert 0 < card.figures.parity < model_file.PARITY_LIMIT
     assert card.provenance.created.endswith("+00:00")
     assert card.provenance.libraries["keras"] == keras.__version__
     assert config.output.parent.parent.name not in card.to_json()
@@ -88,11 +91,11 @@ def test_the_card_tells_what_was_done(
 def test_the_temperature_is_in_the_graph(
     model: keras.Model, config: TrainConfig, dataset: Dataset
 ) -> None:
-    export.export(model, 2.0, config, dataset)
+    model_file.export(model, 2.0, config, dataset)
 
     probabilities = Classifier.load(config.output).predict(dataset.test.images[:])
 
-    logits = run.predict_logits(model, dataset.test.images) / 2.0
+    logits = predict_logits(model, dataset.test.images) / 2.0
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(
         probabilities, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5
@@ -105,7 +108,7 @@ def test_writing_a_card_leaves_the_graph_alone(trained_model: TrainedModel, tmp_
     model = onnx.ModelProto.FromString(before.SerializeToString())
     card = Classifier.load(trained_model.path).card
 
-    export.save(model, msgspec.structs.replace(card, name="renamed"), tmp_path / "model.onnx")
+    model_file.save(model, msgspec.structs.replace(card, name="renamed"), tmp_path / "model.onnx")
 
     after = onnx.load(tmp_path / "model.onnx")
     assert after.graph.SerializeToString() == before.graph.SerializeToString()
@@ -121,7 +124,7 @@ def test_the_version_follows_the_weights(
     model: keras.Model,
 ) -> None:
     digests = [
-        export.graph_digest(export.convert(export.ServedNetwork(model, t), "basic"))
+        model_file.graph_digest(model_file.convert(model_file.ServedNetwork(model, t), "basic"))
         for t in (1.0, 1.0, 1.1)
     ]
 
@@ -129,22 +132,20 @@ def test_the_version_follows_the_weights(
     assert digests[0] != digests[2]
 
 
-def test_a_given_version_is_kept(model: keras.Model, config: TrainConfig, dataset: Dataset) -> None:
-    config = dataclasses.replace(config, model_version="3.1", name="pets")
+def test_a_given_name_is_kept(model: keras.Model, config: TrainConfig, dataset: Dataset) -> None:
+    card = model_file.export(model, 1.0, dataclasses.replace(config, name="pets"), dataset)
 
-    card = export.export(model, 1.0, config, dataset)
-
-    assert (card.name, card.version) == ("pets", "3.1")
+    assert card.name == "pets"
 
 
 def test_without_parity_nothing_is_published(
     model: keras.Model, config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.output.write_bytes(b"the model before")
-    monkeypatch.setattr(export, "PARITY_LIMIT", 1e-12)
+    monkeypatch.setattr(model_file, "PARITY_LIMIT", 1e-12)
 
     with pytest.raises(ExportError, match="differs from Keras"):
-        export.export(model, 1.0, config, dataset)
+        model_file.export(model, 1.0, config, dataset)
 
     assert config.output.read_bytes() == b"the model before"
     files = [path for path in config.output.parent.iterdir() if path.is_file()]
@@ -156,7 +157,7 @@ def test_an_earlier_model_is_replaced_whole(
 ) -> None:
     config.output.write_bytes(b"the model before")
 
-    export.export(model, 1.0, config, dataset)
+    model_file.export(model, 1.0, config, dataset)
 
     assert Classifier.load(config.output).card.name == "model"
     files = [path for path in config.output.parent.iterdir() if path.is_file()]

@@ -9,12 +9,14 @@ import pytest
 from onnx import numpy_helper
 
 from service.inference.classifier import Classifier
-from training import datasets, export, fit, quantisation
-from training.calibration import fit_temperature
 from training.config import TrainConfig
-from training.datasets import Dataset
+from training.data.dataset import Dataset
+from training.data.loading import load
 from training.errors import ExportError
-from training.quantisation import Comparison, compare, why_not
+from training.export import model_file, quantisation
+from training.export.calibration import fit_temperature
+from training.export.quantisation import Comparison, compare, why_not
+from training.fitting.loop import fit
 
 GOOD = Comparison("validation", 1000, 0.899, 0.9, 0.995, 0.5, 1.0)
 
@@ -26,8 +28,6 @@ def small(config: TrainConfig) -> TrainConfig:
         config,
         architecture="small",
         width=0.1,
-        depth=1,
-        optimizer="muon",
         learning_rate=0.1,
         epochs=3,
         quantize=True,
@@ -36,7 +36,7 @@ def small(config: TrainConfig) -> TrainConfig:
 
 @pytest.fixture
 def dataset(small: TrainConfig) -> Dataset:
-    return datasets.load(small)
+    return load(small)
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def welcome(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_quantised_file_is_integers_with_figures_of_its_own(
     small: TrainConfig, dataset: Dataset
 ) -> None:
-    model = fit.fit(small, dataset)
+    model = fit(small, dataset)
 
-    card = export.export(model, 1.0, small, dataset)
+    card = model_file.export(model, 1.0, small, dataset)
 
     classifier = Classifier.load(small.output)
     assert classifier.card == card
@@ -73,8 +73,8 @@ def test_a_quantised_file_is_integers_with_figures_of_its_own(
 
 @pytest.mark.usefixtures("welcome")
 def test_its_temperature_is_fitted_to_its_own_answers(small: TrainConfig, dataset: Dataset) -> None:
-    model = fit.fit(small, dataset)
-    card = export.export(model, 3.0, small, dataset)
+    model = fit(small, dataset)
+    card = model_file.export(model, 3.0, small, dataset)
 
     probabilities = Classifier.load(small.output).predict(dataset.validation.images[:])
 
@@ -89,13 +89,13 @@ def test_what_is_refused_is_not_written(
 ) -> None:
     monkeypatch.setattr(quantisation, "LEAST_SPEEDUP", 1e9)
     monkeypatch.setattr(quantisation, "TIMED", 3)
-    model = fit.fit(small, dataset)
+    model = fit(small, dataset)
     small.output.write_bytes(b"the model before")
 
     with pytest.raises(
         ExportError, match=r"refused, as .*times as fast: on 3 validation images .* ms"
     ):
-        export.export(model, 1.0, small, dataset)
+        model_file.export(model, 1.0, small, dataset)
 
     assert small.output.read_bytes() == b"the model before"
     assert [path for path in small.output.parent.iterdir() if path.is_file()] == [small.output]
@@ -116,11 +116,11 @@ def test_only_the_validation_images_decide(
         found = compare(split, *rest)
         return dataclasses.replace(found, agreement=-1.0) if split == bad else found
 
-    monkeypatch.setattr(export, "compare", worse)
-    model = fit.fit(small, dataset)
+    monkeypatch.setattr(model_file, "compare", worse)
+    model = fit(small, dataset)
 
     with pytest.raises(ExportError, match="validation") if refused else nullcontext():
-        export.export(model, 1.0, small, dataset)
+        model_file.export(model, 1.0, small, dataset)
 
     assert small.output.exists() is not refused
     assert ("quantised: on 6 test images" in capsys.readouterr().err) is not refused

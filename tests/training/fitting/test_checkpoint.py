@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import checkpoint
-from training.checkpoint import Checkpoint, EpochLog
 from training.errors import RunError
+from training.fitting import checkpoint
+from training.fitting.checkpoint import Checkpoint, EpochLog
 
 IDENTITY = {"epochs": 3, "seed": 0}
 ROW = EpochLog(1, 0.001, 2.0, 0.25, 1.5, 0.5, 12.0)

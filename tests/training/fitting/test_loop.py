@@ -10,17 +10,21 @@ import pytest
 from tqdm import tqdm
 
 from tests.training.conftest import TrainedModel, in_memory
-from training import checkpoint, datasets, fit, run, step
-from training.checkpoint import Checkpoint
-from training.config import TrainConfig, from_options
-from training.datasets import Dataset
+from training.config import TrainConfig
+from training.data.dataset import Dataset
+from training.data.loading import load
 from training.errors import FitError, RunError, Stopped
-from training.teaching import Teachers
+from training.fitting import budget, checkpoint, loop, state, step
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.distillation import Teachers
+from training.fitting.loop import fit
+from training.networks import building, inference, whitening
+from training.networks.inference import predict_logits
 
 
 @pytest.fixture
 def dataset(config: TrainConfig) -> Dataset:
-    return datasets.load(config)
+    return load(config)
 
 
 def saved_in(config: TrainConfig) -> Checkpoint:
@@ -41,21 +45,21 @@ def assert_same_weights(first: keras.Model, second: keras.Model, *, same: bool =
 def test_it_learns(config: TrainConfig, dataset: Dataset) -> None:
     config = dataclasses.replace(config, epochs=12, learning_rate=0.005)
 
-    model = fit.fit(config, dataset)
+    model = fit(config, dataset)
 
     log = saved_in(config).log
     assert [row.epoch for row in log] == list(range(1, 13))
     assert log[-1].loss < log[0].loss / 2
-    answers = run.predict_logits(model, dataset.test.images).argmax(axis=1)
+    answers = predict_logits(model, dataset.test.images).argmax(axis=1)
     assert (answers == dataset.test.targets).mean() >= 0.8
 
 
 def test_the_same_seed_gives_the_same_weights(
     config: TrainConfig, dataset: Dataset, tmp_path: Path
 ) -> None:
-    first = fit.fit(in_folder(config, tmp_path / "1"), dataset)
-    second = fit.fit(in_folder(config, tmp_path / "2"), dataset)
-    other = fit.fit(in_folder(dataclasses.replace(config, seed=1), tmp_path / "3"), dataset)
+    first = fit(in_folder(config, tmp_path / "1"), dataset)
+    second = fit(in_folder(config, tmp_path / "2"), dataset)
+    other = fit(in_folder(dataclasses.replace(config, seed=1), tmp_path / "3"), dataset)
 
     assert_same_weights(first, second)
     assert_same_weights(first, other, same=False)
@@ -70,12 +74,12 @@ def test_a_stopped_run_continues_to_the_same_weights(
     stop_at: int,
 ) -> None:
     # Of two steps each; of the first epoch's losses depends what the second takes.
-    config = dataclasses.replace(config, epochs=3, skip_easy=0.3)
-    whole = fit.fit(in_folder(config, tmp_path / "whole"), dataset)
+    config = dataclasses.replace(config, epochs=3, prune_easy=0.3)
+    whole = fit(in_folder(config, tmp_path / "whole"), dataset)
     stopped = in_folder(config, tmp_path / "stopped")
     build_step = step.training_step
 
-    def stopping_step(of: run.Run, teachers: Teachers) -> Any:
+    def stopping_step(of: state.TrainingState, teachers: Teachers) -> Any:
         compute, taken = build_step(of, teachers), 0
 
         def counted(*batch: Any) -> Any:
@@ -88,10 +92,10 @@ def test_a_stopped_run_continues_to_the_same_weights(
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "training_step", stopping_step)
+        patch.setattr(loop, "training_step", stopping_step)
         with pytest.raises(Stopped, match=f"epoch {stop_at // 2} of 3 .*--resume"):
-            fit.fit(stopped, dataset)
-    resumed = fit.fit(stopped, dataset, saved_in(stopped))
+            fit(stopped, dataset)
+    resumed = fit(stopped, dataset, saved_in(stopped))
 
     assert_same_weights(whole, resumed)
     assert_same_logs(saved_in(in_folder(config, tmp_path / "whole")), saved_in(stopped))
@@ -104,7 +108,7 @@ def test_bfloat16_takes_nearly_the_same_steps(
     coarse = in_folder(dataclasses.replace(config, precision="bfloat16"), tmp_path / "coarse")
     usual = in_folder(config, tmp_path / "usual")
 
-    assert_same_weights(fit.fit(coarse, dataset), fit.fit(usual, dataset), same=False)
+    assert_same_weights(fit(coarse, dataset), fit(usual, dataset), same=False)
 
     losses = [saved_in(of).log[0].loss for of in (coarse, usual)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -120,10 +124,10 @@ def assert_same_logs(first: Checkpoint, second: Checkpoint) -> None:
 
 def test_dropout_goes_on_where_it_was(config: TrainConfig, dataset: Dataset) -> None:
     """The generator's state is among the variables that a checkpoint has."""
-    before = run.start(config, dataset)
+    before = state.start(config, dataset)
     states = [v for v in before.model.variables if "seed_generator" in v.path]
 
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
     assert len(states) == 1
     index = [v.path for v in before.variables].index(states[0].path)
@@ -131,37 +135,36 @@ def test_dropout_goes_on_where_it_was(config: TrainConfig, dataset: Dataset) -> 
 
 
 def test_other_images_are_not_resumed(config: TrainConfig, dataset: Dataset) -> None:
-    fit.fit(config, dataset)
+    fit(config, dataset)
     other = in_memory(dataset)
     images = np.asarray(other.train.images)
     images[0] ^= 1
 
     with pytest.raises(RunError, match="other images"):
-        fit.fit(config, other, saved_in(config))
+        fit(config, other, saved_in(config))
 
 
 def test_a_run_starts_from_the_weights_of_another(
     config: TrainConfig, dataset: Dataset, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(config, average=0.9)
     before = in_folder(config, tmp_path / "before")
-    first = fit.fit(before, dataset)
+    first = fit(before, dataset)
     # A rate of next to nothing leaves the weights where they began.
     still = dataclasses.replace(
         config, epochs=1, learning_rate=1e-8, initial_weights=before.run_folder
     )
 
-    second = fit.fit(in_folder(still, tmp_path / "after"), dataset)
+    second = fit(in_folder(still, tmp_path / "after"), dataset)
 
     assert_same_weights(first, second, same=False)
-    answers = [run.predict_logits(model, dataset.test.images) for model in (first, second)]
+    answers = [predict_logits(model, dataset.test.images) for model in (first, second)]
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"dropout": 0.0}, "has other dropout$"),
+        ({"width": 0.5}, "has other width$"),
         ({"seed": 1}, "has other images$"),
         ({}, "there is no checkpoint"),
     ],
@@ -171,11 +174,11 @@ def test_weights_of_other_runs_are_not_taken(
 ) -> None:
     before = in_folder(config, tmp_path / "before")
     if changes:
-        fit.fit(before, datasets.load(config))
+        fit(before, load(config))
     later = dataclasses.replace(config, initial_weights=before.run_folder, **changes)
 
     with pytest.raises(RunError, match=reason):
-        fit.fit(in_folder(later, tmp_path / "after"), datasets.load(later))
+        fit(in_folder(later, tmp_path / "after"), load(later))
 
 
 def test_a_run_folder_that_cannot_be_written_stops_at_once(
@@ -184,21 +187,21 @@ def test_a_run_folder_that_cannot_be_written_stops_at_once(
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(RunError, match="file"):
-        fit.fit(in_folder(config, tmp_path / "file"), dataset)
+        fit(in_folder(config, tmp_path / "file"), dataset)
 
 
 def test_a_loss_that_is_no_number_is_said(config: TrainConfig, dataset: Dataset) -> None:
-    config = dataclasses.replace(config, learning_rate=1e30, warmup=0.0)
+    config = dataclasses.replace(config, learning_rate=1e30)
 
     with pytest.raises(FitError, match="--learning-rate"):
-        fit.fit(config, dataset)
+        fit(config, dataset)
 
 
 def test_channel_statistics_are_exact() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 9, 3), np.uint8)
     images[..., 2] = 7
 
-    mean, deviation = run.channel_statistics(images)
+    mean, deviation = building.channel_statistics(images)
 
     np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(deviation[:2], images.std(axis=(0, 1, 2))[:2], rtol=1e-6)
@@ -210,13 +213,16 @@ def test_the_first_layer_is_made_from_images_of_all_labels(
 ) -> None:
     sampled: list[Any] = []
 
-    def whiten(images: Any, *_: Any, **__: Any) -> Any:
+    moments = whitening.patch_moments
+
+    def watched(images: Any, *rest: Any) -> Any:
         sampled.extend(images)
+        return moments(images, *rest)
 
-    monkeypatch.setattr("training.run.whitening_filters", whiten)
-    monkeypatch.setattr("training.run.SAMPLE", 20)  # of 27
+    monkeypatch.setattr(whitening, "patch_moments", watched)
+    monkeypatch.setattr(building, "SAMPLE", 20)  # of 27
 
-    run.shape_for(small(config), dataset)
+    building.pixel_statistics(small(config), dataset.train.images)
 
     labels = {
         image.tobytes(): label
@@ -229,16 +235,16 @@ def test_the_first_layer_is_made_from_images_of_all_labels(
 def test_logits_do_not_depend_on_the_batch(
     config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = run.start(config, dataset).model
+    model = state.start(config, dataset).model
     images = dataset.train.images
-    together = run.predict_logits(model, images)
-    monkeypatch.setattr(run, "INFERENCE_BATCH", 4)
+    together = predict_logits(model, images)
+    monkeypatch.setattr(inference, "LARGEST_BATCH", 4)
 
-    np.testing.assert_allclose(run.predict_logits(model, images), together, atol=1e-5)
+    np.testing.assert_allclose(predict_logits(model, images), together, atol=1e-5)
 
 
 def test_the_checkpoint_knows_its_run(config: TrainConfig, dataset: Dataset) -> None:
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
     identity = saved_in(config).identity
     of_content = {"images": dataset.digest(), "teachers": []}
@@ -247,18 +253,17 @@ def test_the_checkpoint_knows_its_run(config: TrainConfig, dataset: Dataset) -> 
 
 def small(config: TrainConfig, **changes: Any) -> TrainConfig:
     """A tiny staged network with everything that a run can have."""
-    asked: dict[str, Any] = {"architecture": "small", "width": 0.1, "depth": 1}
-    asked["optimizer"] = "muon"
-    return dataclasses.replace(config, learning_rate=0.1, **asked, **changes)
+    asked: dict[str, Any] = {"architecture": "small", "width": 0.1, "learning_rate": 0.1}
+    return dataclasses.replace(config, **asked, **changes)
 
 
 def test_all_together_resumes_to_the_same_weights(
     config: TrainConfig, tmp_path: Path, trained_model: TrainedModel
 ) -> None:
-    """Muon, averages, growing images, the best weights, a teacher: all comes back."""
-    config = small(config, average=0.5, start_scale=0.75, patience=3, alternate=True, epochs=4)
+    """Muon, mirrored filters, branches, pruning, the best weights, a teacher: all comes back."""
+    config = small(config, mirrored_filters=True, branches=2, prune_easy=0.3, patience=3, epochs=4)
     config = dataclasses.replace(config, image_size=(32, 32), teachers=(trained_model.path,))
-    dataset = datasets.load(config)
+    dataset = load(config)
     kept: list[Checkpoint] = []
     save = checkpoint.save
 
@@ -268,60 +273,42 @@ def test_all_together_resumes_to_the_same_weights(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", saving)
-        whole = fit.fit(in_folder(config, tmp_path / "whole"), dataset)
-    assert [state.epochs for state in kept] == [0, 1, 2, 3, 4]
-    resumed = fit.fit(in_folder(config, tmp_path / "resumed"), dataset, kept[2])
+        whole = fit(in_folder(config, tmp_path / "whole"), dataset)
+    assert [each.epochs for each in kept] == [0, 1, 2, 3, 4]
+    resumed = fit(in_folder(config, tmp_path / "resumed"), dataset, kept[2])
 
     assert_same_weights(whole, resumed)
-    assert not any(state.finished for state in kept[:-1])
+    assert not any(each.finished for each in kept[:-1])
     assert kept[-1].finished
 
 
-def test_averages_are_what_is_measured_and_kept(config: TrainConfig, dataset: Dataset) -> None:
-    config = small(config, average=0.9)
-
-    model = fit.fit(config, dataset)
-
-    saved = saved_in(config)
-    state = run.start(config, dataset)
-    run.restore(state, saved)
-    for average, kept in zip(state.averages, model.weights, strict=True):
-        np.testing.assert_array_equal(average.numpy(), kept.numpy())
-    last = {weight.path: weight.numpy() for weight in state.model.weights}
-    assert not np.array_equal(last["conv1_1/kernel"], model.get_layer("conv1_1").get_weights()[0])
-    logits = run.predict_logits(model, dataset.validation.images)
-    accuracy = (logits.argmax(axis=1) == dataset.validation.targets).mean()
-    assert saved.log[-1].validation_accuracy == pytest.approx(accuracy)
-
-
 def test_patience_stops_and_keeps_the_best(config: TrainConfig, dataset: Dataset) -> None:
-    config = dataclasses.replace(
-        config, patience=2, epochs=50, learning_rate=0.05, schedule="constant", warmup=0.0
-    )
+    config = dataclasses.replace(config, patience=2, epochs=50, learning_rate=0.02)
 
-    model = fit.fit(config, dataset)
+    model = fit(config, dataset)
 
     saved = saved_in(config)
     losses = [row.validation_loss for row in saved.log]
     assert len(losses) < 50
     assert losses.index(min(losses)) == len(losses) - 3
     assert saved.finished
-    logits = run.predict_logits(model, dataset.validation.images)
+    logits = predict_logits(model, dataset.validation.images)
     rows = np.arange(len(logits))
+    logits -= logits.max(axis=1, keepdims=True)
     exact = np.log(np.exp(logits).sum(axis=1)) - logits[rows, dataset.validation.targets]
-    assert exact.mean() == pytest.approx(min(losses), rel=1e-3)
+    assert exact.mean() == pytest.approx(min(losses), rel=1e-3, abs=1e-6)
 
 
 def test_a_time_budget_ends_the_run_with_its_schedule(
     config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = dataclasses.replace(config, epochs=10**6, max_minutes=0.05)
-    monkeypatch.setattr(fit, "SPARE_SECONDS", 0.0)
+    config = dataclasses.replace(config, epochs=10**6, max_minutes=0.1)
+    monkeypatch.setattr(budget, "SPARE_SECONDS", 0.0)
 
     started = time.monotonic()
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
-    assert 2 < time.monotonic() - started < 20
+    assert 5 < time.monotonic() - started < 30
     saved = saved_in(config)
     assert saved.finished
     assert saved.epochs > 2
@@ -329,24 +316,13 @@ def test_a_time_budget_ends_the_run_with_its_schedule(
     assert max(row.learning_rate for row in saved.log) > 0.3 * config.learning_rate
 
 
-@pytest.mark.parametrize(
-    ("architecture", "optimizer"),
-    [("basic", "sgd"), ("basic", "lion"), ("basic", "muon"), ("small", "adamw"), ("small", "sgd")],
-)
-def test_turning_the_optimizer_alone_learns(
-    config: TrainConfig, dataset: Dataset, architecture: str, optimizer: str
-) -> None:
-    names = ("dataset", "data", "image_size", "shift", "batch_size", "output")
-    asked: dict[str, Any] = {name: getattr(config, name) for name in names}
-    asked |= {"architecture": architecture, "optimizer": optimizer, "width": 0.25}
-    asked |= {"epochs": 60 if optimizer == "lion" else 12}  # its steps are small ones
+def test_muon_learns(config: TrainConfig, dataset: Dataset) -> None:
+    config = dataclasses.replace(small(config), width=0.25, bias_rate=0.1, epochs=12)
 
-    fit.fit(from_options(asked), dataset)
+    fit(config, dataset)
 
     log = saved_in(config).log
-    # The least that smoothed labels allow is taken off.
-    least = 0.35 if architecture == "small" else 0.0
-    assert log[-1].loss - least < 0.7 * (log[0].loss - least)
+    assert log[-1].loss < 0.5 * log[0].loss
     assert log[-1].accuracy > 0.6
 
 
@@ -366,23 +342,23 @@ def test_an_epoch_without_a_step_is_none(
 ) -> None:
     """Each step asks twice, the end of an epoch once; there are two steps in an epoch."""
     config = dataclasses.replace(config, epochs=10, max_minutes=1.0)
-    monkeypatch.setattr(fit, "_pace", lambda *_: Clock(5))
+    monkeypatch.setattr(loop, "pace_of", lambda *_: Clock(5))
 
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
     (row,) = saved_in(config).log
     assert row.loss > 0
     assert saved_in(config).finished
-    monkeypatch.setattr(fit, "_pace", lambda *_: Clock(0))
+    monkeypatch.setattr(loop, "pace_of", lambda *_: Clock(0))
     with pytest.raises(FitError, match="--max-minutes"):
-        fit.fit(config, dataset)
+        fit(config, dataset)
 
 
 def test_integers_take_longer_to_export(config: TrainConfig, dataset: Dataset) -> None:
     seconds = []
     for quantize in (False, True):
-        state = run.start(dataclasses.replace(config, quantize=quantize), dataset)
-        seconds.append(fit._reserve(state) - fit.SPARE_SECONDS)
+        started = state.start(dataclasses.replace(config, quantize=quantize), dataset)
+        seconds.append(budget.export_seconds(started) - budget.SPARE_SECONDS)
 
     assert seconds[1] > 10 * seconds[0]  # of a data set as small as this
 
@@ -399,7 +375,7 @@ def test_the_bar_shows_how_it_goes(
 
     monkeypatch.setattr("training.progress.tqdm", Bar)
 
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
     assert len(shown) == 4
     first, second = (float(values["accuracy"]) for values in shown[:2])
@@ -409,12 +385,12 @@ def test_the_bar_shows_how_it_goes(
 
 def test_a_budget_that_is_none_is_said(config: TrainConfig, dataset: Dataset) -> None:
     with pytest.raises(FitError, match="--max-minutes"):
-        fit.fit(dataclasses.replace(config, max_minutes=0.1), dataset)
+        fit(dataclasses.replace(config, max_minutes=0.1), dataset)
 
 
 def test_the_log_tells_how_long_images_were_waited_for(
     config: TrainConfig, dataset: Dataset
 ) -> None:
-    fit.fit(config, dataset)
+    fit(config, dataset)
 
     assert all(0 <= row.waiting < 0.5 for row in saved_in(config).log)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import datasets
-from training.batches import Batch
+from tests.training.conftest import moved_by_gradients
 from training.config import TrainConfig
-from training.run import predict_logits, start
-from training.step import loss_of, multiplying_in, training_step
-from training.teaching import teachers_of
+from training.data.batches import Batch
+from training.data.loading import load
+from training.fitting.distillation import load_teachers
+from training.fitting.state import start
+from training.fitting.step import loss_of, multiplying_in, training_step
+from training.networks.inference import predict_logits
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
 TARGETS = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -32,15 +34,9 @@ def test_squared_error_is_that_of_the_probabilities() -> None:
     assert losses(loss="squared-error") == pytest.approx(expected, rel=1e-5)
 
 
-def test_smoothing_spreads_some_of_the_target() -> None:
-    smooth = np.array([0.8, 0.1, 0.1])
-
-    assert losses(label_smoothing=0.3)[0] == pytest.approx(-(smooth * LOGITS[0]).sum(), rel=1e-5)
-
-
 def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig) -> None:
     config = dataclasses.replace(config, architecture="small", width=0.1, shift=0)
-    dataset = datasets.load(config)
+    dataset = load(config)
     model, images = start(config, dataset).model, dataset.train.images
     before = predict_logits(model, images)
 
@@ -56,12 +52,20 @@ def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig)
     assert np.array_equal(predict_logits(model, images), before)
 
 
+def test_precision_is_given_back_where_the_block_fails(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, architecture="small", width=0.1)
+    model = start(config, load(config)).model
+
+    with pytest.raises(ZeroDivisionError), multiplying_in("bfloat16", model):
+        raise ZeroDivisionError
+
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
 def test_a_branch_learns_as_it_would_alone(config: TrainConfig) -> None:
-    alone = dataclasses.replace(
-        config, architecture="small", width=0.1, dropout=0.0, shift=0, optimizer="sgd"
-    )
+    alone = dataclasses.replace(config, architecture="small", width=0.1, shift=0)
     beside = dataclasses.replace(alone, branches=2)
-    dataset = datasets.load(config)
+    dataset = load(config)
     targets = dataset.train.targets
     batch = Batch(
         dataset.train.images[:],
@@ -69,7 +73,7 @@ def test_a_branch_learns_as_it_would_alone(config: TrainConfig) -> None:
         np.zeros(len(targets), bool),
         np.ones(len(targets), np.float32),
     )
-    runs = start(alone, dataset), start(beside, dataset)
+    runs = [moved_by_gradients(start(each, dataset)) for each in (alone, beside)]
     names = [weight.path for weight in runs[0].weights]
     twins = [weight for weight in runs[1].weights if weight.path in names]
     assert [weight.path for weight in twins] == names
@@ -77,9 +81,9 @@ def test_a_branch_learns_as_it_would_alone(config: TrainConfig) -> None:
         target.assign(source)
 
     for run in runs:
-        step = training_step(run, teachers_of(run.config))
+        step = training_step(run, load_teachers(run.config))
         rates = np.full(len(run.groups), 0.1, np.float32)
-        step(batch, np.zeros(2, np.int32), rates, config.image_size)
+        step(batch, np.zeros(2, np.int32), rates)
 
     for one, twin in zip(runs[0].weights, twins, strict=True):
         if not one.path.startswith(("whiten", "conv1", "norm1")):  # which both branches teach
