@@ -17,7 +17,7 @@ NAMED_IN_FULL = 10  # lines that are said before the rest is only counted
 
 
 def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:
-    """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely where nobody watches."""
+    """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely without a terminal."""
     rare = {} if sys.stderr.isatty() else {"mininterval": 10.0}
     return tqdm(items, **{"file": sys.stderr, "dynamic_ncols": True, **rare, **settings})
 

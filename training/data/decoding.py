@@ -42,7 +42,7 @@ def decoded(
 ) -> Generator[NDArray[np.uint8] | str]:
     """Pixels, or what is wrong with the file, in the order of the paths.
 
-    Files are decoded somewhat ahead of whoever takes the pixels, and no further.
+    Files are decoded somewhat ahead of what is taken, and no further.
     """
 
     def read(path: Path) -> NDArray[np.uint8] | str:

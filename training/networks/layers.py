@@ -1,15 +1,16 @@
 """The layers of our networks, as they are trained and as they are served.
 
-A network's structure is written once (see `basic` and `staged`), in terms of `Layers`. Of
-`TrainedLayers` that makes a network that learns; of `ServedLayers` the same function with the
-trained weights, without batch norms and scales, which have gone into the filters beside them.
+A network's structure is written once (see `basic` and `staged`) and built twice: of
+`TrainedLayers` it is a network that learns; of `ServedLayers` the same function with the trained
+weights, without batch norms and scales, which have gone into the filters beside them. Both classes
+have the same methods. A `name` is that of a layer, or what the names of a unit's layers end in.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -29,44 +30,6 @@ LOGIT_SCALE = 1 / 9
 Tensor: TypeAlias = keras.KerasTensor
 
 
-class Layers(Protocol):
-    """What networks are made of. A `name` is that of a layer, or what its names end in."""
-
-    def pixels(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The input, float32 [N, H, W, 3] in 0 to 255, and what the first layer takes."""
-        ...
-
-    def whitened(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Patches of the input in the basis of `whitening`, rectified."""
-        ...
-
-    def convolution(self, x: Tensor, name: str, filters: int, *, is_first: bool) -> Tensor:
-        """3x3 without padding, rectified."""
-        ...
-
-    def unit(
-        self, x: Tensor, name: str, filters: int, *, pool: bool = False, add: Tensor | None = None
-    ) -> Tensor:
-        """3x3 convolution, maximum over 2x2 where `pool`, norm, addition of `add`, rectifier."""
-        ...
-
-    def flat(self, x: Tensor) -> Tensor:
-        """[N, H, W, C] → [N, H * W * C]."""
-        ...
-
-    def dense(self, x: Tensor, name: str, units: int, activation: str | None = None) -> Tensor:
-        """A product with all inputs."""
-        ...
-
-    def dropout(self, x: Tensor) -> Tensor:
-        """A part of the inputs left out, while a network learns."""
-        ...
-
-    def answer(self, ends: Sequence[Tensor], labels: int) -> Tensor:
-        """Logits [N, labels] of what each branch ends in."""
-        ...
-
-
 class TrainedLayers:
     """Layers that learn."""
 
@@ -75,7 +38,7 @@ class TrainedLayers:
         self._dropout = dropout
 
     def pixels(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The input, and the same with mean 0 and deviation 1 per channel."""
+        """The input, float32 [N, H, W, 3] in 0 to 255, and the same with mean 0 and deviation 1."""
         pixels = _input(size)
         scale = 1.0 / self._statistics.deviation
         offset = -self._statistics.mean * scale
@@ -83,7 +46,7 @@ class TrainedLayers:
         return pixels, normalise(pixels)
 
     def whitened(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Patches in a frozen basis, with a bias that learns."""
+        """Patches in the frozen basis of `whitening`, with a bias that learns; rectified."""
         filters, initial = whitening.filters_in(size), "orthogonal"
         if self._statistics.whitening is not None:
             initial = keras.initializers.Constant(self._statistics.whitening)
@@ -92,14 +55,14 @@ class TrainedLayers:
         whiten._kernel.trainable = False  # noqa: SLF001 - Keras freezes whole layers only
         return x
 
-    def convolution(self, x: Tensor, name: str, filters: int, *, is_first: bool) -> Tensor:  # noqa: ARG002 - of the protocol
+    def convolution(self, x: Tensor, name: str, filters: int, *, is_first: bool) -> Tensor:  # noqa: ARG002 - ServedLayers needs it
         """3x3 without padding, rectified."""
         return _plain_convolution(name, filters)(x)
 
     def unit(
         self, x: Tensor, name: str, filters: int, *, pool: bool = False, add: Tensor | None = None
     ) -> Tensor:
-        """Convolution, pool, batch norm without a scale, addition, rectifier."""
+        """3x3 convolution, maximum over 2x2 where `pool`, norm, addition of `add`, rectifier."""
         x = layers.Conv2D(
             filters,
             3,
@@ -127,11 +90,11 @@ class TrainedLayers:
         return layers.Dense(units, activation=activation, kernel_initializer=initial, name=name)(x)
 
     def dropout(self, x: Tensor) -> Tensor:
-        """A part of the inputs left out, while a network learns."""
+        """A part of the inputs left out, while the network learns."""
         return layers.Dropout(self._dropout, name="dropout")(x)
 
     def answer(self, ends: Sequence[Tensor], labels: int) -> Tensor:
-        """The mean of each branch's own logits."""
+        """Logits [N, labels]: the mean of those that each branch makes of what it ends in."""
         answers = []
         for end, suffix in zip(ends, branches.suffixes(len(ends)), strict=True):
             x = layers.Dense(labels, use_bias=False, name=f"logits{suffix}")(end)
@@ -225,6 +188,9 @@ class ServedLayers:
         kernel = kernel * scale[:, None]
         rest = (np.round(mean) - mean)[:, None]
         return kernel, bias + (kernel * rest).sum(axis=(0, 1, 2))
+
+
+Layers: TypeAlias = TrainedLayers | ServedLayers
 
 
 def _input(size: tuple[int, int]) -> Tensor:
