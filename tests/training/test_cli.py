@@ -18,6 +18,7 @@ from training.fitting import checkpoint
 from training.options import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
+EPOCHS = 120  # so many that a run can be stopped before its end, also where others use the machine
 
 
 def command(*words: object) -> list[str]:
@@ -25,7 +26,7 @@ def command(*words: object) -> list[str]:
 
 
 def training_words(data: Path, output: Path, *more: object) -> list[object]:
-    words = ["--data", data, "--output", output, "--image-size", 16, "--epochs", 40]
+    words = ["--data", data, "--output", output, "--image-size", 16, "--epochs", EPOCHS]
     return [*words, "--batch-size", 16, "--architecture", "basic", "--patience", 0, *more]
 
 
@@ -64,7 +65,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_where_an_uninterrupted_one_ends(
     assert "Traceback" not in said
     saved = checkpoint.load(tmp_path / "stopped")
     assert saved is not None
-    assert 2 <= saved.epochs < 40
+    assert 2 <= saved.epochs < EPOCHS
     assert not stopped.exists()
     (tmp_path / ".stopped.onnx.4711.draft").write_bytes(b"of one that was killed earlier")
 
@@ -72,7 +73,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_where_an_uninterrupted_one_ends(
     resumed = run(*training_words(data, stopped, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     assert "cuda" not in resumed.stderr.lower()  # TensorFlow's start is not shown
-    assert f"resuming after epoch {saved.epochs} of 40" in resumed.stderr
+    assert f"resuming after epoch {saved.epochs} of {EPOCHS}" in resumed.stderr
     assert main([*map(str, training_words(data, whole))]) == 0
     versions = {Classifier.load(path).card.version[-8:] for path in (whole, stopped)}
     assert len(versions) == 1  # digests of the graphs, weights included
