@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.inference.classifier import Classifier
-from training import checkpoint
-from training.choice import complete
+from training.autoconfig import complete
 from training.config import TrainConfig, from_options
-from training.datasets import list_images
+from training.data.folders import list_images
 from training.errors import ConfigError, ExportError
+from training.fitting import checkpoint
 from training.progress import say
 
 # More than the time allows: it ends by the clock.
@@ -28,11 +28,11 @@ _MORE = {"epochs": 60}
 _HOUR = {
     "architecture": "deep",
     "branches": 3,
-    "symmetric": True,
+    "mirrored_filters": True,
     "learning_rate": 0.2,
     "bias_rate": 0.05,
     "precision": "bfloat16",
-    "skip_easy": 0.75,
+    "prune_easy": 0.75,
     "shift": 3,
     "cutout": 8,
     "validation_fraction": 0.04,
@@ -40,7 +40,7 @@ _HOUR = {
     **_MORE,
 }
 
-# A folder of few pictures, as a person may have, enlarged; what is not said is chosen to suit it.
+# A folder of few images, as a person may have, enlarged; what is not said is chosen to suit it.
 _FEW = {"dataset": "folder", "image_size": (64, 64), "max_minutes": 9.0}
 FEW_A_LABEL = 200
 
@@ -153,7 +153,7 @@ def measured(
     name: str, config: TrainConfig, log: Sequence[checkpoint.EpochLog], cost_of: tuple[int, int]
 ) -> Result:
     """The row of a model file that is there."""
-    from training.quantisation import milliseconds  # not for --help
+    from training.export.quantisation import milliseconds  # not for --help
 
     classifier = Classifier.load(config.output)
     figures = classifier.card.figures
@@ -171,12 +171,11 @@ def measured(
 
 def cost(config: TrainConfig) -> tuple[int, int]:
     """Parameters of the served network, and floating-point operations of one image."""
-    from training.architectures import ARCHITECTURES, flops, parameters
-    from training.run import bare_shape  # starts TensorFlow
+    from training.networks.building import served_network, untrained_network  # start TensorFlow
+    from training.networks.cost import flops, parameters
 
-    shape = replace(bare_shape(config), labels=10)
-    model = ARCHITECTURES[config.architecture].build(shape, True)
-    return parameters(model), flops(model, config.image_size)
+    model = served_network(untrained_network(config, labels=10), config)
+    return parameters(model), flops(model)
 
 
 def table(results: Sequence[Result]) -> str:

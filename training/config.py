@@ -1,55 +1,63 @@
-"""TrainConfig: one frozen value that describes a run, and the options that make it.
+"""TrainConfig: one frozen value that describes a run.
 
-Every option is written once, as a field: its type, default, help and group. The parser, the
-command on the model's card and the comparison on `--resume` are all derived from the fields.
+Every option is written once, as a field with its type, default, help and group.
+`training.options` reads options from words and files, and writes them.
 """
 # ruff: noqa: RUF009 - option() makes a dataclass field
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from service.inference.contract import ResizeRule
-from training.architectures import ACTIVATIONS, ARCHITECTURES, Architecture
+from training.architectures import ARCHITECTURES, Recipe
 from training.errors import ConfigError
-from training.recipes import RECIPES
-from training.schedule import size_at
 
 DATASETS = ("cifar10", "folder")
-PIXELS = "pixels.bin"
-OPTIMIZERS = ("adamw", "sgd", "lion", "muon")
-SCHEDULES = ("cosine", "triangular", "constant")
 LOSSES = ("cross-entropy", "squared-error")
 PRECISIONS = ("float32", "bfloat16")
 LARGEST_SIDE = 512
-# What goes with an optimiser that is not the one of the architecture's recipe.
-WITH_OPTIMIZER: dict[str, dict[str, Any]] = {
-    "adamw": {"learning_rate": 2e-3, "bias_rate": 1.0},
-    "sgd": {"learning_rate": 5e-2, "bias_rate": 1.0, "momentum": 0.85},
-    "lion": {"learning_rate": 3e-4, "bias_rate": 1.0},
-    "muon": {"learning_rate": 0.1, "bias_rate": 0.02, "momentum": 0.6},
-}
-# What `training.choice` gives a value to where a folder of images is all that is said.
-CHOSEN = (
-    "image_size",
-    "architecture",
-    "epochs",
-    "patience",
-    "batch_size",
-    "learning_rate",
-    "balance",
-    "shift",
-    "zoom",
-    "colour",
-    "cutout",
-)
+TEST_FRACTION = 0.2  # of a folder without train/ and test/, for the final figures
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the values of an option are.
+
+    `name`: for messages. `metavar`: for `--help`. `types`: of what a TOML file may have. `parse`:
+    makes a value of that, or of a word; raises ValueError. `many`: whether it is a tuple of such.
+    """
+
+    name: str
+    metavar: str
+    types: tuple[type, ...]
+    parse: Callable[[Any], Any]
+    many: bool = False
+
+
+def parse_size(text: object) -> tuple[int, int]:
+    """`"32"` → (32, 32), `"48x64"` → (48, 64): height, then width. Raises ConfigError."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(text).lower())
+    if match is None:
+        raise ConfigError(
+            f"--image-size: {text!r} is not a size; write 32, or HEIGHTxWIDTH as in 48x64"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+SWITCH = Kind("true or false", "", (bool,), bool)
+WHOLE = Kind("a whole number", "N", (int,), int)
+NUMBER = Kind("a number", "N", (int, float), float)
+TEXT = Kind("a text", "TEXT", (str,), str)
+SIZE = Kind("a size", "SIZE", (int, str), parse_size)
+PATH = Kind("a path", "PATH", (str,), Path)
+PATHS = dataclasses.replace(PATH, name="a list of paths", many=True)
+_KINDS_OF_DEFAULTS = {bool: SWITCH, int: WHOLE, float: NUMBER, str: TEXT}
 
 
 def option(  # noqa: PLR0913 - all but two by keyword
@@ -57,35 +65,31 @@ def option(  # noqa: PLR0913 - all but two by keyword
     about: str,
     *,
     default: Any,
+    kind: Kind | None = None,
     choices: Sequence[str] = (),
     low: float | None = None,
     high: float | None = None,
     identity: bool = True,
+    chosen: bool = False,
 ) -> Any:
-    """A field that is also a command-line option.
+    """A field that is also an option.
 
-    `low` and `high` bound a number, both inclusive. `identity` is False where a resumed run may
-    have another value, because the trained weights do not depend on it.
+    `kind` is that of the default where it is not given. `low` and `high` bound a number, both
+    inclusive. `identity` is False where a resumed run may have another value, because the trained
+    weights do not depend on it. `chosen` says that `training.autoconfig` gives it a value where a
+    folder of images is all that is said.
     """
     metadata = {
         "group": group,
         "help": about,
+        "kind": kind or _KINDS_OF_DEFAULTS[type(default)],
         "choices": tuple(choices),
         "low": low,
         "high": high,
         "identity": identity,
+        "chosen": chosen,
     }
     return field(default=default, metadata=metadata)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`"32"` → (32, 32), `"48x64"` → (48, 64): height, then width. Raises ConfigError."""
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.lower())
-    if match is None:
-        raise ConfigError(
-            f"--image-size: {text!r} is not a size; write 32, or HEIGHTxWIDTH as in 48x64"
-        )
-    return int(match[1]), int(match[2] or match[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +106,19 @@ class TrainConfig:
         default="cifar10",
         choices=DATASETS,
     )
-    data: Path | None = option("data", "folder that holds the images", default=None, identity=False)
+    data: Path | None = option(
+        "data", "folder that holds the images", default=None, kind=PATH, identity=False
+    )
     image_size: tuple[int, int] = option(
         "data",
         f"what images are resized to: 32, or HEIGHTxWIDTH, up to {LARGEST_SIDE} a side",
         default=(32, 32),
+        kind=SIZE,
+        chosen=True,
     )
     resize: ResizeRule = option(
         "data",
-        "stretch (whole picture, ratio given up) or crop (centre square)",
+        "stretch (the whole image, ratio given up) or crop (centre square)",
         default="stretch",
         choices=get_args(ResizeRule),
     )
@@ -121,20 +129,12 @@ class TrainConfig:
         low=0.01,
         high=0.5,
     )
-    test_fraction: float = option(
-        "data",
-        "part of a folder without train/ and test/ that is set aside for the final figures",
-        default=0.2,
-        low=0.01,
-        high=0.5,
-    )
     strict: bool = option(
         "data",
         "stop at an unreadable image instead of leaving it out",
         default=False,
         identity=False,
     )
-    data_name: str = option("data", "name of the data on the card", default="", identity=False)
     data_licence: str = option(
         "data", "licence of the data on the card", default="", identity=False
     )
@@ -143,16 +143,10 @@ class TrainConfig:
         "; ".join(map(str, ARCHITECTURES.values())),
         default="basic",
         choices=[*ARCHITECTURES],
+        chosen=True,
     )
     width: float = option(
         "network", "filters of every layer, as a multiple", default=1.0, low=0.1, high=8.0
-    )
-    depth: int = option(
-        "network",
-        "convolutions in a stage; 0 is the architecture's own number",
-        default=0,
-        low=0,
-        high=8,
     )
     branches: int = option(
         "network",
@@ -162,32 +156,15 @@ class TrainConfig:
         low=1,
         high=8,
     )
-    activation: str = option(
+    mirrored_filters: bool = option(
         "network",
-        "relu (lean), or silu; basic has relu only",
-        default="relu",
-        choices=ACTIVATIONS,
-    )
-    dropout: float = option(
-        "network",
-        "part of the last layer's inputs dropped in a step",
-        default=0.5,
-        low=0.0,
-        high=0.95,
-    )
-    symmetric: bool = option(
-        "network",
-        "filters in mirrored pairs, so that a picture and its mirror image get the same answer, at "
-        "the same cost; not for text or what else has a left and a right",
+        "filters in mirrored pairs, so that an image and its mirror image get the same answer, at "
+        "the same cost; not for basic, nor for text or what else has a left and a right",
         default=False,
     )
-    whitening: float = option(
-        "network",
-        "variance below which a direction of the whitening first layer counts as noise",
-        default=1e-2,
-        low=1e-8,
+    epochs: int = option(
+        "training", "passes over the training images", default=30, low=1, chosen=True
     )
-    epochs: int = option("training", "passes over the training images", default=30, low=1)
     max_minutes: float = option(
         "training",
         "end within so many minutes of the start, whatever --epochs says: the schedule follows "
@@ -200,40 +177,16 @@ class TrainConfig:
         "stop after so many epochs without a better validation loss, and keep the best (0: never)",
         default=0,
         low=0,
+        chosen=True,
     )
-    batch_size: int = option("training", "images in a step", default=128, low=1)
-    optimizer: str = option(
-        "training",
-        "adamw, sgd (with Nesterov's momentum), lion, or muon (orthogonal steps)",
-        default="adamw",
-        choices=OPTIMIZERS,
-    )
-    learning_rate: float = option("training", "the peak rate", default=2e-3, low=1e-8)
+    batch_size: int = option("training", "images in a step", default=128, low=1, chosen=True)
+    learning_rate: float = option("training", "the peak rate", default=2e-3, low=1e-8, chosen=True)
     bias_rate: float = option(
         "training",
-        "the biases' rate as a multiple; with muon, that of all that is no filter",
+        "the biases' rate, as a multiple of --learning-rate; of small, fast and deep, that of all "
+        "weights that are no filters",
         default=1.0,
         low=1e-6,
-    )
-    momentum: float = option("training", "of sgd and muon", default=0.85, low=0.0, high=0.999)
-    schedule: str = option(
-        "training",
-        "how the rate falls to 0: cosine, triangular (a straight line), or constant",
-        default="cosine",
-        choices=SCHEDULES,
-    )
-    warmup: float = option(
-        "training",
-        "part of the run over which the rate rises from 0",
-        default=0.1,
-        low=0.0,
-        high=0.9,
-    )
-    weight_decay: float = option(
-        "training",
-        "decoupled decay of the weights, not of biases, nor of the filters with muon",
-        default=0.05,
-        low=0.0,
     )
     loss: str = option(
         "training",
@@ -245,55 +198,31 @@ class TrainConfig:
         "training",
         "folder of a run of the same network on the same images: its weights are started from",
         default=None,
+        kind=PATH,
     )
     teachers: tuple[Path, ...] = option(
         "training",
-        "model files whose answers, in the mean, are learned from, too",
+        "model files for distillation: the mean of their answers is learned from, too",
         default=(),
-        identity=False,  # by content, see `fit`
+        kind=PATHS,
+        identity=False,  # by content, see `fitting.loop`
     )
-    teaching: float = option(
-        "training",
-        "part of the target that the teachers give; the label gives the rest",
-        default=0.9,
-        low=0.0,
-        high=1.0,
-    )
-    softening: float = option(
-        "training", "temperature of the teachers' answers", default=2.0, low=0.1, high=100.0
-    )
-    label_smoothing: float = option(
-        "training", "probability spread evenly over all labels", default=0.0, low=0.0, high=0.9
-    )
-    balance: float = option(
+    class_weighting: float = option(
         "training",
         "how far rare labels are made up for: an image weighs 1 / (images of its label) to this "
         "power",
         default=0.0,
         low=0.0,
         high=1.0,
+        chosen=True,
     )
-    skip_easy: float = option(
+    prune_easy: float = option(
         "training",
-        "part of the images whose loss was below the mean that an epoch passes over; the others of "
+        "part of the images whose loss was below the mean that an epoch leaves out; the others of "
         "them weigh as much more (not in the first epoch nor the last eighth of the run)",
         default=0.0,
         low=0.0,
         high=0.9,
-    )
-    average: float = option(
-        "training",
-        "keep a moving average of the weights, of this decay a step, and export it (0: none)",
-        default=0.0,
-        low=0.0,
-        high=0.9999,
-    )
-    start_scale: float = option(
-        "training",
-        "images begin at this part of their size and grow over the first 70 % of the run",
-        default=1.0,
-        low=0.25,
-        high=1.0,
     )
     precision: str = option(
         "training",
@@ -305,11 +234,12 @@ class TrainConfig:
     )
     seed: int = option("training", "makes the run repeatable", default=0, low=0, high=2**31 - 1)
     flip: bool = option("augmentation", "mirror half of the images left to right", default=True)
-    alternate: bool = option(
-        "augmentation", "mirror an image in every second epoch, instead of by chance", default=False
-    )
     shift: int = option(
-        "augmentation", "move images by up to so many pixels, edges mirrored", default=3, low=0
+        "augmentation",
+        "move images by up to so many pixels, edges mirrored",
+        default=3,
+        low=0,
+        chosen=True,
     )
     zoom: float = option(
         "augmentation",
@@ -317,6 +247,7 @@ class TrainConfig:
         default=0.0,
         low=0.0,
         high=0.9,
+        chosen=True,
     )
     colour: float = option(
         "augmentation",
@@ -324,21 +255,10 @@ class TrainConfig:
         default=0.0,
         low=0.0,
         high=0.9,
+        chosen=True,
     )
-    noise: float = option(
-        "augmentation",
-        "add noise of this deviation, in grey levels",
-        default=0.0,
-        low=0.0,
-        high=128,
-    )
-    cutout: int = option("augmentation", "hide a square of so many pixels", default=0, low=0)
-    mixup: float = option(
-        "augmentation",
-        "blend images and labels in pairs; the share is drawn from Beta(MIXUP, MIXUP)",
-        default=0.0,
-        low=0.0,
-        high=10.0,
+    cutout: int = option(
+        "augmentation", "hide a square of so many pixels", default=0, low=0, chosen=True
     )
     quantize: bool = option(
         "output",
@@ -348,26 +268,54 @@ class TrainConfig:
         identity=False,
     )
     output: Path = option(
-        "output", "the model file to write", default=Path("runs/model.onnx"), identity=False
+        "output",
+        "the model file to write",
+        default=Path("runs/model.onnx"),
+        kind=PATH,
+        identity=False,
     )
     run: Path | None = option(
         "output",
-        "folder for checkpoint and log (the output's path without its suffix, if not given)",
+        "folder for checkpoint, log and run.toml (the output's path without its suffix, if not "
+        "given)",
         default=None,
+        kind=PATH,
         identity=False,
     )
     name: str = option("output", "name on the card (the output's stem)", default="", identity=False)
-    model_version: str = option(
-        "output", "version on the card (date and graph digest)", default="", identity=False
-    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            _check(item, getattr(self, item.name))
+            check(item, getattr(self, item.name))
         if self.dataset == "folder" and self.data is None:
             raise ConfigError("--dataset folder needs --data PATH")
         self._check_network()
-        self._check_size()
+        self._check_augmentation()
+        self._check_paths()
+
+    def _check_network(self) -> None:
+        architecture = ARCHITECTURES[self.architecture]
+        staged = ", ".join(name for name, item in ARCHITECTURES.items() if item.is_staged)
+        if self.mirrored_filters and not architecture.is_staged:
+            raise ConfigError(
+                f"--mirrored-filters: {self.architecture} cannot have them; {staged} can"
+            )
+        if self.branches > 1 and not architecture.is_staged:
+            raise ConfigError(f"--branches: {self.architecture} has one; {staged} can have more")
+        smallest = architecture.smallest_for(self.image_size)
+        if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
+            raise ConfigError(
+                f"--image-size: {size_text(self.image_size)} does not fit architecture "
+                f"{self.architecture}: each side must be {smallest} to {LARGEST_SIDE}"
+            )
+
+    def _check_augmentation(self) -> None:
+        if self.shift >= min(self.image_size):
+            raise ConfigError(f"--shift: {self.shift} pixels would move the whole image away")
+        if self.cutout >= min(self.image_size):
+            raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
+
+    def _check_paths(self) -> None:
         if self.run_folder == self.output:
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
         if self.data and self.run_folder.resolve().is_relative_to(self.data.resolve()):
@@ -376,54 +324,20 @@ class TrainConfig:
                 "--run, or another --output"
             )
 
-    def _check_network(self) -> None:
-        architecture = ARCHITECTURES[self.architecture]
-        if self.activation not in architecture.activations:
-            known = ", ".join(architecture.activations)
-            raise ConfigError(
-                f"--activation: {self.architecture} has {known} only, not {self.activation}"
-            )
-        if self.symmetric and not architecture.whitens:
-            able = _able(lambda item: item.whitens)
-            raise ConfigError(f"--symmetric: {self.architecture} cannot be; {able} can")
-        if self.branches > 1 and not architecture.whitens:
-            able = _able(lambda item: item.whitens)
-            raise ConfigError(f"--branches: {self.architecture} has one; {able} can have more")
-        smallest = architecture.smallest_for(self.image_size, self.depth)
-        if not smallest <= min(self.image_size) <= max(self.image_size) <= LARGEST_SIDE:
-            deep = f" at --depth {self.depth}" if self.depth else ""
-            raise ConfigError(
-                f"--image-size: {_text(self.image_size)} does not fit architecture "
-                f"{self.architecture}{deep}: each side must be {smallest} to {LARGEST_SIDE}"
-            )
-
-    def _check_size(self) -> None:
-        architecture = ARCHITECTURES[self.architecture]
-        if self.shift >= min(self.image_size):
-            raise ConfigError(f"--shift: {self.shift} pixels would move the whole image away")
-        if self.cutout >= min(self.image_size):
-            raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
-        if self.start_scale == 1:
-            return
-        if not architecture.any_size:
-            able = _able(lambda item: item.any_size)
-            raise ConfigError(f"--start-scale: {self.architecture} takes one size only; {able} can")
-        smallest = architecture.smallest_for(self.image_size, self.depth)
-        if min(size_at(self, 0.0)) < smallest:
-            raise ConfigError(
-                f"--start-scale: {self.start_scale} of {_text(self.image_size)} is too small for "
-                f"{self.architecture}, which needs {smallest} pixels"
-            )
+    @property
+    def recipe(self) -> Recipe:
+        """How the architecture is trained, apart from the options."""
+        return ARCHITECTURES[self.architecture].recipe
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoint and log lie."""
+        """Where checkpoint, log and run.toml lie."""
         return self.run or self.output.with_suffix("")
 
     @property
     def pixel_file(self) -> Path:
         """Where decoded images are kept while the run needs them."""
-        return self.run_folder / PIXELS
+        return self.run_folder / "pixels.bin"
 
     @property
     def trial_file(self) -> Path:
@@ -438,65 +352,26 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """What the trained weights depend on, apart from the images: the same on a resume."""
         return {
-            item.name: _plain(getattr(self, item.name))
-            for item in dataclasses.fields(self)
-            if item.metadata["identity"]
+            **self._values(lambda item: bool(item.metadata["identity"])),
+            "recipe": dataclasses.asdict(self.recipe),
         }
+
+    def network_identity(self) -> dict[str, Any]:
+        """What has to be the same for a network's weights to fit into this one."""
+        return self._values(lambda item: item.metadata["group"] == "network")
 
     def published(self) -> dict[str, Any]:
         """The whole configuration as JSON values, for the card: no path of this machine in it."""
-        return {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        return {**self._values(lambda _: True), "recipe": dataclasses.asdict(self.recipe)}
 
-    def command(self) -> str:
-        """A command that makes this configuration, but for absolute paths (see `_plain`)."""
-        words = ["python", "-m", "training"]
-        usual = usual_options(self.architecture, self.optimizer)
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            flag = _flag(item.name)
-            named = item.name in ("dataset", "architecture")
-            if value == usual.get(item.name, item.default) and not named:
-                continue
-            if isinstance(value, bool):
-                words.append(flag if value else "--no-" + flag[2:])
-            else:
-                plain = _plain(value)
-                words += [flag, *(plain if isinstance(plain, list) else [str(plain)])]
-        return shlex.join(words)
+    def _values(self, wanted: Callable[[dataclasses.Field[Any]], bool]) -> dict[str, Any]:
+        fields = filter(wanted, dataclasses.fields(self))
+        return {item.name: publishable(getattr(self, item.name)) for item in fields}
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _able(can: Callable[[Architecture], bool]) -> str:
-    """Names of the architectures that can."""
-    return ", ".join(name for name, item in ARCHITECTURES.items() if can(item))
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value. Of a path that leaves the working folder only the last part is kept.
-
-    Cards are published; the names of home folders are not.
-    """
-    if isinstance(value, Path):
-        leaves = value.is_absolute() or value.drive or ".." in value.parts
-        return value.name if leaves else value.as_posix()
-    if isinstance(value, tuple):
-        return _text(value) if _is_size(value) else [_plain(item) for item in value]
-    return value
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], int)
-
-
-def _check(item: dataclasses.Field[Any], value: Any) -> None:
-    flag = _flag(item.name)
+def check(item: dataclasses.Field[Any], value: Any) -> None:
+    """Raise ConfigError for a value that cannot work by itself."""
+    flag = flag_of(item.name)
     rules = item.metadata
     if rules["choices"] and value not in rules["choices"]:
         raise ConfigError(f"{flag}: {value!r} is not one of: {', '.join(rules['choices'])}")
@@ -507,91 +382,47 @@ def _check(item: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{flag}: {value} is above {rules['high']}")
 
 
-def _converter(default: Any, name: str) -> Any:
-    """What turns the option's text into its value."""
-    if name in ("data", "run", "teachers", "initial_weights"):
-        return Path
-    return parse_size if _is_size(default) else type(default)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one option for each field of TrainConfig, in the fields' groups."""
-    groups: dict[str, Any] = {}
-    for item in dataclasses.fields(TrainConfig):
-        group = item.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        settings: dict[str, Any] = {
-            "dest": item.name,
-            "default": argparse.SUPPRESS,
-            "help": (item.metadata["help"] + _defaults(item)).replace("%", "%%"),
-        }
-        if isinstance(item.default, bool):
-            settings["action"] = argparse.BooleanOptionalAction
-        else:
-            settings["type"] = _converter(item.default, item.name)
-            settings["metavar"] = "|".join(item.metadata["choices"]) or _metavar(item)
-            if item.default == ():
-                settings["nargs"] = "+"
-        groups[group].add_argument(_flag(item.name), **settings)
-
-
-def _defaults(item: dataclasses.Field[Any]) -> str:
-    """The option's own default, and where it has another: `(default: 1; small: 2)`."""
-    by_value: dict[str, list[str]] = {}
-    for architecture, recipe in RECIPES.items():
-        value = recipe.get(item.name, item.default)
-        if value != item.default:
-            by_value.setdefault(_shown(value), []).append(architecture)
-    parts = [f"{', '.join(names)}: {value}" for value, names in by_value.items()]
-    general = _shown(item.default)
-    if general and (parts or item.default is not False):
-        parts.insert(0, general)
-    rates = [f"{name} {own[item.name]}" for name, own in WITH_OPTIMIZER.items() if item.name in own]
-    if rates:
-        parts.append(f"with another --optimizer than the architecture's: {', '.join(rates)}")
-    if item.name in CHOSEN:
-        parts.append("with --data alone: chosen from the images")
-    return f" (default: {'; '.join(parts)})" if parts else ""
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value in (None, ()) else str(_plain(value))
-
-
-def _metavar(item: dataclasses.Field[Any]) -> str:
-    if _is_size(item.default):
-        return "SIZE"
-    if isinstance(item.default, (int, float)):
-        return "N"
-    return "TEXT" if isinstance(item.default, str) else "PATH"
-
-
 def check_options(options: dict[str, Any]) -> None:
     """Raise ConfigError for a value that cannot work by itself, before any folder is looked at."""
     for item in dataclasses.fields(TrainConfig):
         if item.name in options:
-            _check(item, options[item.name])
+            check(item, options[item.name])
 
 
 def from_options(options: dict[str, Any]) -> TrainConfig:
-    """The configuration from what the parser saw, on top of the architecture's recipe.
+    """The configuration from given options, on top of the architecture's.
 
     `--data` alone means a folder. Raises ConfigError.
     """
     if "dataset" not in options and "data" in options:
         options = {**options, "dataset": "folder"}
-    if "teachers" in options:
-        options = {**options, "teachers": tuple(options["teachers"])}  # the parser makes lists
-    usual = usual_options(options.get("architecture", "basic"), options.get("optimizer"))
-    return TrainConfig(**{**usual, **options})
+    return TrainConfig(**{**usual_options(options.get("architecture", "basic")), **options})
 
 
-def usual_options(architecture: str, optimizer: str | None) -> dict[str, Any]:
-    """An architecture's recipe, with the rates of this optimiser where the recipe has another."""
-    recipe = RECIPES.get(architecture, {})
-    if optimizer is None or optimizer == recipe.get("optimizer", TrainConfig.optimizer):
-        return recipe
-    return {**recipe, **WITH_OPTIMIZER.get(optimizer, {})}
+def usual_options(architecture: str) -> dict[str, Any]:
+    """Defaults of an architecture that differ from the options' own; none for an unknown one."""
+    return dict(ARCHITECTURES[architecture].options) if architecture in ARCHITECTURES else {}
+
+
+def flag_of(name: str) -> str:
+    """A field's name as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """(48, 64) → "48x64", which `parse_size` reads."""
+    return f"{size[0]}x{size[1]}"
+
+
+def publishable(value: Any) -> Any:
+    """A JSON value. Of a path that leaves the working folder only the last part is kept.
+
+    Cards are published; the names of home folders are not.
+    """
+    if isinstance(value, Path):
+        leaves = value.is_absolute() or value.drive or ".." in value.parts
+        return value.name if leaves else value.as_posix()
+    if isinstance(value, tuple):
+        is_size = len(value) == 2 and isinstance(value[0], int)
+        return size_text(value) if is_size else [publishable(item) for item in value]
+    return value

@@ -1,6 +1,6 @@
 """What can go wrong in a way that the person at the keyboard can mend.
 
-Each carries a whole sentence that names the option, file or folder; `__main__` prints it and exits
+Each carries a whole sentence that names the option, file or folder; `cli` prints it and exits
 non-zero. Anything else is a bug and keeps its traceback.
 """
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+NAMED_IN_FULL = 10  # lines that are said before the rest is only counted
+
 
 def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:
-    """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely where nobody watches."""
+    """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely without a terminal."""
     rare = {} if sys.stderr.isatty() else {"mininterval": 10.0}
     return tqdm(items, **{"file": sys.stderr, "dynamic_ncols": True, **rare, **settings})
 
@@ -23,6 +25,17 @@ def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:
 def say(text: str) -> None:
     """A line of its own, above a bar that may be running."""
     tqdm.write(text, file=sys.stderr)
+
+
+def name_some(title: str, lines: Sequence[str]) -> None:
+    """Say the title and the first few lines; nothing where there are none."""
+    if not lines:
+        return
+    say(f"{title}:")
+    for line in lines[:NAMED_IN_FULL]:
+        say(f"  {line}")
+    if len(lines) > NAMED_IN_FULL:
+        say(f"  and {len(lines) - NAMED_IN_FULL} more")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ MAX_BATCH_SIZE = 16
 # Predictions that each core always accepts, however long one takes.
 IN_FLIGHT_PER_CORE = 64
 
-# Measured (docs/operations.md): proportional shares of an idle service, rounded up.
+# Measured (docs/performance.md): proportional shares of an idle service, rounded up.
 MASTER_BYTES = 60_000_000
 PROCESS_BYTES = 70_000_000
 # An opened model's memory over its file's size: the file, the graph and the packed weights.

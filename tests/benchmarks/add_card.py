@@ -25,7 +25,7 @@ from service.inference.contract import (
     TrainingData,
 )
 from service.inference.errors import ModelError
-from training.datasets import CIFAR10_LABELS
+from training.data.cifar10 import LABELS as CIFAR10_LABELS
 
 
 def with_card(model: onnx.ModelProto, name: str, labels: tuple[str, ...]) -> ModelCard:

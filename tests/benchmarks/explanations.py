@@ -24,7 +24,8 @@ from service.inference import explanation
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from service.settings import DEFAULT_MODEL
-from training.datasets import LIMITS, list_images, parts
+from training.data.decoding import LIMITS
+from training.data.folders import list_images, parts
 
 STEPS = 32
 BLUR = 5.0  # standard deviation in pixels of the image that insertion starts from

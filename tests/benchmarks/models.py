@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.settings import DEFAULT_MODEL
 from tests.benchmarks.add_card import add_card
-from training.datasets import CIFAR10_LABELS
+from training.data.cifar10 import LABELS as CIFAR10_LABELS
 
 # Name: channels of three 3x3 convolutions on 32x32 pixels; some 0.1, 3 and 11 ms on one core.
 WIDTHS = {"narrow": 4, "wide": 96, "widest": 192}

@@ -11,7 +11,7 @@ from service.inference.classifier import Classifier
 from service.inference.contract import METADATA_KEY
 from tests.benchmarks.add_card import main
 from tests.tiny_model import make_graph, write_model
-from training.datasets import CIFAR10_LABELS
+from training.data.cifar10 import LABELS as CIFAR10_LABELS
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,9 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.inference.imaging import decode_image
-from training import checkpoint, datasets, pipeline
+from training import pipeline
 from training.config import TrainConfig
-from training.datasets import Dataset, Split
+from training.data.dataset import Dataset, Split
+from training.data.loading import load
+from training.fitting import checkpoint
+
+if TYPE_CHECKING:
+    from training.fitting.state import TrainingState
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 
@@ -73,6 +79,18 @@ def in_memory(dataset: Dataset) -> Dataset:
     return Dataset(dataset.name, dataset.licence, dataset.labels, *splits)
 
 
+def moved_by_gradients(state: TrainingState) -> TrainingState:
+    """The same run, where a step follows the gradients alone: their differences are seen."""
+    import keras  # starts TensorFlow
+
+    from training.fitting.optimizers import Group
+
+    variables = state.model.trainable_variables
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(variables)
+    return replace(state, groups=[Group(optimizer, variables, 0.1)])
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """An exported network, and what Keras itself answers.
@@ -90,8 +108,8 @@ class TrainedModel:
 @pytest.fixture(scope="session")
 def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """One step of training on a folder, through the whole line but for the command's parsing."""
-    from training.export import ServedNetwork  # no TensorFlow for who asks not
-    from training.run import start
+    from training.export.model_file import ServedNetwork  # starts TensorFlow
+    from training.fitting.state import restore, start
 
     folder = tmp_path_factory.mktemp("trained")
     config = TrainConfig(
@@ -105,10 +123,9 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
     saved = checkpoint.load(config.run_folder)
     assert saved is not None
-    run = start(config, datasets.load(config))
-    for variable, value in zip(run.variables, saved.variables, strict=True):
-        variable.assign(value)
+    state = start(config, load(config))
+    restore(state, saved)
     files = tuple(picture(label, i, "PNG", side=32) for label in COLOURS for i in range(100, 103))
     images = np.stack([decode_image(file, config.image_size).pixels for file in files])
-    network = ServedNetwork(run.model, card.temperature)
+    network = ServedNetwork(state.model, card.temperature)
     return TrainedModel(config.output, files, images, network.predict(images))

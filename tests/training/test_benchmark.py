@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from tests.training.conftest import TrainedModel
-from training import checkpoint
 from training.benchmark import ROWS, Result, benchmark, cost, measured, row_config, table
-from training.checkpoint import Checkpoint, EpochLog
-from training.commands import main
+from training.cli import main
 from training.config import TrainConfig, from_options
 from training.errors import ConfigError, ExportError, RunError
+from training.fitting import checkpoint
+from training.fitting.checkpoint import Checkpoint, EpochLog
 
 RESULT = Result("small-10", 387_000, 52_000_000, 9.5, 8, 0.87, 0.008, 0.46, 1.6)
 LOG = [EpochLog(i, 0.1, 1.0, 0.5, 1.0, 0.5, 30.0) for i in (1, 2)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.inference.errors import ImageError
 from training.errors import DataError, ExportError
-from training.parser import Parser
+from training.options import Parser
 
 if TYPE_CHECKING:
     from training.report.results import Log

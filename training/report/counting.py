@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.answers import Answers
-from training.calibration import BINS
+from training.export.answers import Answers
+from training.export.calibration import BINS
 
 Z95 = 1.959964  # deviations of a normal distribution that 95 % lie within
 

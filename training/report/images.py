@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from service.inference.contract import ModelCard
 from service.inference.imaging import DECODE_ERRORS, decode_image
-from training.datasets import LIMITS
+from training.data.decoding import LIMITS
 
 TILE = 64  # pixels of a small map's longer side on a sheet
 COLUMNS = 8

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
-from training.answers import Answers, ask
-from training.pixels import spread
+from training.data.pixels import spread
+from training.export.answers import Answers, ask
 from training.progress import say
 from training.report import activations, counting, images, importance, rendering, results
 from training.report.importance import Subject

@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from training.atomic_files import write_whole
 from training.errors import ExportError
-from training.files import write_whole
 from training.report.images import data_uri, png
 
 

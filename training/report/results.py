@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ModelCard
 from service.inference.errors import ImageError
-from training.answers import Answers
-from training.calibration import calibration_error
 from training.errors import RunError
-from training.evaluation import per_label
+from training.export.answers import Answers
+from training.export.calibration import calibration_error
+from training.export.evaluation import per_label
 from training.report import charts, counting, images, rendering
 from training.report.charts import Chart
 

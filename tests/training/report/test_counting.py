@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import calibration
-from training.answers import Answers
+from training.export import calibration
+from training.export.answers import Answers
 from training.report import counting
 
 # shown, said, with what probability

@@ -15,7 +15,7 @@ from tests.images import random_pixels
 from tests.tiny_model import make_card, make_graph, write_model
 from tests.training.conftest import TrainedModel, fill_folder
 from tests.training.report.nets import colour_filters, write
-from training.commands import main
+from training.cli import main
 from training.report import rendering, results
 
 ROOT = Path(__file__).parents[3]
@@ -212,7 +212,7 @@ def test_neither_page_starts_tensorflow(tmp_path: Path) -> None:
     model = write(tmp_path / "m.onnx", colour_filters(), ("red", "green", "blue"))
     folder = fill_folder(tmp_path / "photos", images=2)
     code = (
-        "import sys; from training.commands import main\n"
+        "import sys; from training.cli import main\n"
         "model, data, image, out = sys.argv[1:]\n"
         "assert main(['report', model, '--data', data, '--output', out]) == 0\n"
         "assert main(['explain', model, image, '--output', out]) == 0\n"

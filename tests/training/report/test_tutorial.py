@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from tests.images import random_pixels
 from tests.training.report.nets import colour_filters, write
-from training.commands import COMMANDS
+from training.cli import COMMANDS
 from training.config import TrainConfig
 from training.report import tutorial
 

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from training.export.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature
+
+
+def sampled(images: int, labels: int = 5) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits, and targets drawn from exactly their softmax: they are calibrated at T = 1."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (images, labels))
+    # Gumbel's trick: the argmax of logits plus this noise is a draw from their softmax.
+    return logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+    return result
+
+
+@pytest.mark.parametrize("true", [0.2, 0.5, 1.0, 3.0])
+def test_the_temperature_that_scaled_the_logits_is_found(true: float) -> None:
+    logits, targets = sampled(20_000)
+
+    assert fit_temperature(logits * true, targets) == pytest.approx(true, rel=0.03)
+
+
+def test_an_offset_common_to_all_labels_changes_nothing() -> None:
+    logits, targets = sampled(1_000)
+
+    assert fit_temperature(logits + 1e3, targets) == pytest.approx(fit_temperature(logits, targets))
+
+
+def test_a_handful_of_right_answers_does_not_make_certainty() -> None:
+    logits = np.eye(3)[[0, 1, 2, 0]] * 2
+
+    assert 0.5 < fit_temperature(logits, np.array([0, 1, 2, 0])) < 1.0
+
+
+def test_the_temperature_is_bounded() -> None:
+    logits = np.eye(2)[[0, 1] * 50_000]
+
+    assert fit_temperature(logits * 0.01, np.array([0, 1] * 50_000)) == pytest.approx(COLDEST)
+    assert fit_temperature(logits * 1e3, np.array([1, 0] * 50_000)) == pytest.approx(HOTTEST)
+
+
+def test_the_fitted_temperature_calibrates() -> None:
+    logits, targets = sampled(20_000)
+    temperature = fit_temperature(logits * 4, targets)
+
+    assert calibration_error(softmax(logits * 4), targets) > 0.1
+    assert calibration_error(softmax(logits * 4 / temperature), targets) < 0.01
+
+
+def test_error_of_known_numbers() -> None:
+    # Two bins of two: top probabilities 0.6, 0.7 with one right; 0.8, 0.9 with both right.
+    top = np.array([0.9, 0.6, 0.8, 0.7])
+    probabilities = np.stack([top, 1 - top], axis=1)
+    targets = np.array([0, 0, 0, 1])
+
+    expected = (abs(0.5 - 0.65) * 2 + abs(1.0 - 0.85) * 2) / 4
+    assert calibration_error(probabilities, targets, bins=2) == pytest.approx(expected)
+
+
+def test_over_and_under_confidence_in_different_bins_do_not_cancel() -> None:
+    top = np.array([0.6, 0.6, 1.0, 1.0])
+    probabilities = np.stack([top, 1 - top], axis=1)
+
+    # Accuracy 1.0 at 0.6, accuracy 0.6 would be needed at 1.0: here it is 0.5.
+    targets = np.array([0, 0, 0, 1])
+    assert calibration_error(probabilities, targets, bins=2) == pytest.approx((0.4 + 0.5) / 2)
+    assert calibration_error(probabilities, targets, bins=1) == pytest.approx(0.05)
+
+
+def test_fewer_images_than_bins() -> None:
+    assert calibration_error(np.array([[0.7, 0.3]]), np.array([0])) == pytest.approx(0.3)

@@ -1,0 +1,163 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.conftest import fill_folder
+from training.architectures import ARCHITECTURES
+from training.autoconfig import Survey, complete, describe, suggestions, survey
+from training.config import TrainConfig, from_options
+from training.errors import ConfigError, DataError
+
+
+def found(side: int = 100, **counts: int) -> Survey:
+    return Survey(Path("photos"), counts or {"cat": 500, "dog": 500}, ((side, side + 9),) * 5)
+
+
+def test_a_survey_counts_labels_and_looks_at_sizes(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=4)
+    Image.new("L", (300, 90)).save(folder / "red" / "wide.png")
+    (folder / "red" / "broken.png").write_bytes(b"no image")
+
+    seen = survey(folder)
+
+    assert seen.counts == {"blue": 4, "green": 4, "red": 6}
+    assert set(seen.sizes) == {(24, 20), (300, 90)}
+    assert seen.side == 20
+    text = describe(seen)
+    assert "14 images of 3 labels" in text
+    assert "green  4" in text
+    assert "24x20 to 300x90, shorter side 20" in text
+
+
+def test_test_images_are_not_surveyed(tmp_path: Path) -> None:
+    fill_folder(tmp_path / "both" / "train", images=5)
+    fill_folder(tmp_path / "both" / "test", images=3)
+
+    assert survey(tmp_path / "both").images == 15
+
+
+def test_images_that_are_held_apart_are_not_taken_off_twice(tmp_path: Path) -> None:
+    for part in ("train", "Test", "valid"):
+        fill_folder(tmp_path / part, images=3)
+
+    epochs = suggestions(Survey(tmp_path, {"blue": 4000, "red": 4000}, ()), {})["epochs"]
+
+    assert epochs == 50  # 400,000 looked at, of 8,000
+
+
+def test_many_labels_are_listed_several_to_a_line() -> None:
+    counts = {f"label{i}": i + 1 for i in range(99)}
+
+    text = describe(found(**counts))
+
+    assert "1 to 99 a label, 50 in the middle" in text
+    words = " ".join(text.split()) + ","
+    assert all(f" {label} {count}," in words for label, count in counts.items() if count < 99)
+    assert len(text.splitlines()) < 20
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_all_that_is_chosen_is_said_in_the_help() -> None:
+    wanted = [suggestions(found(), given) for given in ({}, {"architecture": "basic"})]
+
+    chosen = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["chosen"]}
+    assert set().union(*wanted) == chosen
+
+
+def test_the_rate_is_that_of_the_architecture_for_its_batch() -> None:
+    usual = ARCHITECTURES["small"].options
+    same = {"architecture": "small", "batch_size": usual["batch_size"]}
+
+    assert suggestions(found(), same)["learning_rate"] == usual["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(20, 32), (32, 32), (63, 48), (64, 64), (3000, 128)]
+)
+def test_the_size_is_one_that_most_images_have(side: int, expected: int) -> None:
+    assert suggestions(found(side), {})["image_size"] == (expected, expected)
+
+
+def test_the_number_of_images_decides_network_and_epochs() -> None:
+    few, some, many = (
+        suggestions(found(cat=count, dog=count), {}) for count in (50, 1_000, 50_000)
+    )
+
+    assert [wanted["architecture"] for wanted in (few, some, many)] == ["small", "small", "fast"]
+    assert few["epochs"] >= some["epochs"] > many["epochs"]
+    assert few["batch_size"] < some["batch_size"] < many["batch_size"]
+    assert few["learning_rate"] < many["learning_rate"]
+
+
+def test_rare_labels_are_made_up_for() -> None:
+    assert suggestions(found(cat=100, dog=110), {})["class_weighting"] == 0
+    assert suggestions(found(cat=100, dog=300), {})["class_weighting"] > 0
+
+
+@pytest.mark.parametrize("architecture", ["basic", "small", "fast"])
+def test_larger_images_come_in_smaller_batches(architecture: str) -> None:
+    sizes = [
+        suggestions(found(cat=40_000), {"architecture": architecture, "image_size": size})
+        for size in ((128, 128), (224, 224))
+    ]
+
+    assert sizes[1]["batch_size"] <= 64 < sizes[0]["batch_size"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"image_size": (224, 224)},
+        {"image_size": (40, 32), "epochs": 3},
+        {"architecture": "basic"},
+        {"architecture": "deep", "batch_size": 64, "zoom": 0.0},
+    ],
+)
+@pytest.mark.parametrize("images", [3, 40_000])
+def test_suggestions_fit_together_and_leave_what_is_given(
+    given: dict[str, Any], images: int
+) -> None:
+    wanted = suggestions(found(cat=images, dog=images), given)
+
+    assert not wanted.keys() & given.keys()
+    config = from_options({"data": Path("photos"), **wanted, **given})
+    assert all(getattr(config, name) == value for name, value in given.items())
+
+
+def test_what_was_chosen_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill_folder(tmp_path / "photos", images=4)
+
+    options = complete({"data": folder, "epochs": 7})
+
+    assert options["epochs"] == 7
+    said = capsys.readouterr().err
+    assert "12 images of 3 labels" in said
+    assert "image size 32x32" in said
+    assert "architecture small" in said
+
+
+def test_cifar10_is_left_as_it_is() -> None:
+    for options in ({}, {"dataset": "cifar10", "data": Path("nowhere")}):
+        assert complete(options) == options
+
+
+def test_wrong_values_come_before_the_folder() -> None:
+    with pytest.raises(ConfigError, match="--epochs"):
+        complete({"data": Path("nowhere"), "epochs": 0})
+    with pytest.raises(DataError, match="nowhere"):
+        complete({"data": Path("nowhere")})
+
+
+def test_the_least_that_can_be_trained_on_gets_options_that_work(tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=3)
+
+    config = from_options(complete({"data": folder}))
+
+    assert isinstance(config, TrainConfig)
+    assert config.batch_size >= 8
+    assert np.prod(config.image_size) >= 32 * 32

@@ -1,0 +1,172 @@
+"""Options for a folder of a person's own photographs, where the person gives none.
+
+A quick look at the files (names, and the headers of some) gives a survey; the survey gives options.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from service.inference.imaging import DECODE_ERRORS
+from training.architectures import ARCHITECTURES
+from training.config import TEST_FRACTION, TrainConfig, check_options, publishable
+from training.data.folders import Listing, list_images, parts
+from training.progress import say
+
+SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger ones can be
+SAMPLE = 500  # files whose headers are read
+FEW = 4_000  # images, below which the small network is as good and far quicker
+SHOWN_LABELS = 20  # one below the other; more are listed several to a line
+UNEVEN = 1.5  # times as many images of one label as of another, from where rare ones weigh more
+STEPS_AN_EPOCH = 25
+LARGEST_BATCH, SMALLEST_BATCH = 256, 16
+VISITS = 400_000  # images that a run looks at, over all epochs
+FEWEST_EPOCHS, MOST_EPOCHS = 12, 100
+# What suits photographs: seen nearer, in other light.
+_AUGMENTATION = {"zoom": 0.2, "colour": 0.1}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at a folder finds: images per label, and (width, height) of some of them."""
+
+    folder: Path
+    counts: dict[str, int]
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
+    @property
+    def side(self) -> int:
+        """The shorter side of the image in the middle; 0 where none could be read."""
+        shorter = sorted(min(size) for size in self.sizes)
+        return shorter[len(shorter) // 2] if shorter else 0
+
+
+def survey(folder: Path) -> Survey:
+    """Look at the images that would be trained on. Raises DataError."""
+    listing = list_images(parts(folder).get("train", folder), quiet=True)
+    numbers = np.bincount(listing.targets, minlength=len(listing.labels)).tolist()
+    return Survey(folder, dict(zip(listing.labels, numbers, strict=True)), tuple(_sizes(listing)))
+
+
+def _sizes(listing: Listing) -> list[tuple[int, int]]:
+    """Width and height of evenly spread files, as far as they can be read."""
+    found = []
+    for path in listing.paths[:: math.ceil(len(listing.paths) / SAMPLE)]:
+        try:
+            with Image.open(path) as image:
+                found.append(image.size)
+        except (*DECODE_ERRORS, Image.DecompressionBombError):
+            continue  # named when it is decoded
+    return found
+
+
+def describe(found: Survey) -> str:
+    """The survey as lines to read."""
+    numbers = sorted(found.counts.values())
+    lines = [f"{found.folder}: {found.images} images of {len(found.counts)} labels"]
+    if len(found.counts) <= SHOWN_LABELS:
+        width = max(map(len, found.counts))
+        lines += [f"  {label:<{width}}  {count}" for label, count in found.counts.items()]
+    else:
+        lines.append(f"  {numbers[0]} to {numbers[-1]} a label, {_middle(numbers)} in the middle:")
+        listed = ", ".join(f"{label} {count}" for label, count in found.counts.items())
+        lines.append(textwrap.fill(listed, 100, initial_indent="  ", subsequent_indent="  "))
+    if found.sizes:
+        ordered = sorted(found.sizes, key=math.prod)
+        small, large = (f"{w}x{h}" for w, h in (ordered[0], ordered[-1]))
+        looked = "" if len(found.sizes) == found.images else f" ({len(found.sizes)} looked at)"
+        lines.append(f"  sizes {small} to {large}, shorter side {found.side} in the middle{looked}")
+    return "\n".join(lines)
+
+
+def _middle(numbers: Sequence[int]) -> int:
+    return numbers[len(numbers) // 2]
+
+
+def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
+    """Options that suit these images; those `given` are taken into account and not changed."""
+    images = _training_images(found, given)
+    side = _side(found)
+    size = given.get("image_size", (side, side))
+    architecture = given.get("architecture", "small" if images < FEW else "fast")
+    epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(VISITS / images)))
+    numbers = found.counts.values()
+    is_uneven = max(numbers) >= UNEVEN * min(numbers)
+    wanted: dict[str, Any] = {
+        "image_size": size,
+        "architecture": architecture,
+        "epochs": epochs,
+        "patience": max(8, epochs // 3),
+        "class_weighting": 0.5 if is_uneven else 0.0,
+        **_AUGMENTATION,
+    }
+    usual = ARCHITECTURES[architecture].options
+    if "batch_size" in usual:  # the rate is known for that many, and follows the root
+        batch = given.get("batch_size", _batch_size(images, size))
+        rate = usual["learning_rate"] * math.sqrt(batch / usual["batch_size"])
+        wanted |= {"batch_size": batch, "learning_rate": round(rate, 4)}
+        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
+    else:
+        wanted["batch_size"] = min(TrainConfig.batch_size, _largest_batch(size))
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+def _training_images(found: Survey, given: dict[str, Any]) -> int:
+    """How many are left to train on, once the other splits are set aside; at least 1."""
+    apart = parts(found.folder)
+    kept = 1.0
+    if "validation" not in apart:
+        kept *= 1 - given.get("validation_fraction", TrainConfig.validation_fraction)
+    if "test" not in apart:
+        kept *= 1 - TEST_FRACTION
+    return max(1, round(found.images * kept))
+
+
+def _side(found: Survey) -> int:
+    """The largest of SIDES that most images have."""
+    return max([SIDES[0], *(side for side in SIDES if side <= found.side)])
+
+
+def _batch_size(images: int, size: tuple[int, int]) -> int:
+    """A power of two that leaves some steps to an epoch, and memory to other programs."""
+    fits = 2 ** int(math.log2(max(SMALLEST_BATCH, images / STEPS_AN_EPOCH)))
+    return max(SMALLEST_BATCH, min(int(fits), _largest_batch(size)))
+
+
+def _largest_batch(size: tuple[int, int]) -> int:
+    return LARGEST_BATCH if max(size) <= 128 else LARGEST_BATCH // 4
+
+
+def complete(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with all that the folder suggests, said aloud; CIFAR-10's are left as they are.
+
+    Raises:
+        ConfigError: an option has a value that cannot work.
+        DataError: the folder cannot be trained on.
+    """
+    check_options(options)
+    folder = options.get("data")
+    if folder is None or options.get("dataset", "folder") != "folder":
+        return options
+    found = survey(folder)
+    say(describe(found))
+    wanted = suggestions(found, options)
+    if wanted:
+        words = ", ".join(
+            f"{name.replace('_', ' ')} {publishable(value)}" for name, value in wanted.items()
+        )
+        say(f"chosen to suit them: {words}")
+    return {**options, **wanted}

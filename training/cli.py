@@ -1,0 +1,146 @@
+"""The command line: words → options → one call; an error → one line and a status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from service.inference.errors import InferenceError
+from training.autoconfig import complete
+from training.config import from_options
+from training.errors import ConfigError, Stopped, TrainingError
+from training.options import Parser, add_options, read_toml
+from training.progress import say
+from training.report.command import explain, report
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command and return the exit status; `train` is understood where none is named."""
+    is_named = words and not words[0].startswith("-")
+    name, rest = (words[0], words[1:]) if is_named else ("train", words)
+    try:
+        if name not in COMMANDS:
+            raise ConfigError(f"{name!r} is not one of the commands: {', '.join(COMMANDS)}")
+        COMMANDS[name](rest)
+    except (Stopped, KeyboardInterrupt) as stop:
+        say(str(stop) or "stopped")
+        return INTERRUPTED
+    except (TrainingError, InferenceError) as error:
+        say(f"error: {error}")
+        return MISUSED if isinstance(error, ConfigError) else FAILED
+    return 0
+
+
+def train(words: Sequence[str]) -> None:
+    """Train and write one model file."""
+    parser = Parser(
+        "python -m training",
+        description="Train a network on labelled images and write one ONNX file that the service "
+        "serves: graph, labels and measured figures together.",
+        epilog="Other commands, each with --help. "
+        + " ".join(f"{name}: {run.__doc__}" for name, run in COMMANDS.items() if run is not train),
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file of options, such as the run.toml of a run folder; what is given on the "
+        "command line wins",
+    )
+    add_options(parser)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--resume", action="store_true", help="go on with a stopped run of the same settings"
+    )
+    group.add_argument(
+        "--restart", action="store_true", help="throw a stopped run away and start anew"
+    )
+    options = vars(parser.parse_args(words))
+    resume, restart, file = (options.pop(name) for name in ("resume", "restart", "config"))
+    if file is not None:
+        options = {**read_toml(file), **options}
+    config = from_options(complete(options))
+    from training.pipeline import train as run  # --help needs none of it
+
+    run(config, resume=resume, restart=restart)
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """Measure a model file on a folder of images."""
+    parser = Parser(
+        "python -m training evaluate",
+        description="Accuracy, calibration error and per-label figures of a model file, through "
+        "the service's own code. A folder with train/ and test/ gives its test images.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="image folder")
+    parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    parser.add_argument("--json", action="store_true", help="figures as JSON, as on the card")
+    options = parser.parse_args(words)
+    from training.export import evaluation  # --help needs none of it
+
+    found = evaluation.evaluate(options)
+    _print(_pretty(found) if options.json else evaluation.table(found))
+
+
+def card(words: Sequence[str]) -> None:
+    """Print a model file's card as JSON."""
+    parser = Parser("python -m training card", description=card.__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
+    options = parser.parse_args(words)
+    from service.inference.classifier import Classifier  # not for --help
+
+    _print(_pretty(Classifier.load(options.model).card))
+
+
+def benchmark(words: Sequence[str]) -> None:
+    """Train the documented networks on CIFAR-10 and print their table (hours)."""
+    from training.benchmark import ROWS  # needs no TensorFlow yet
+    from training.benchmark import benchmark as run
+
+    parser = Parser("python -m training benchmark", description=benchmark.__doc__)
+    parser.add_argument("--data", type=Path, metavar="PATH", help="CIFAR-10 as files (or download)")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[*ROWS],
+        metavar="NAME",
+        help=f"some of: {', '.join(ROWS)} (default: all)",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="(default: 0 1)"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/benchmark"),
+        metavar="PATH",
+        help="for models and run folders (default: runs/benchmark)",
+    )
+    for name in ("--max-minutes", "--epochs"):
+        kind = int if name == "--epochs" else float
+        parser.add_argument(name, type=kind, metavar="N", help="of every row, for a try (in try/)")
+    _print(run(parser.parse_args(words)))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "card": card,
+    "benchmark": benchmark,
+    "report": report,
+    "explain": explain,
+}
+
+
+def _pretty(value: msgspec.Struct) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,1 @@
+"""Labelled images: listed in folders, decoded, split, changed and handed on in batches."""

@@ -1,0 +1,100 @@
+"""Figures of an exported file, measured through the code that serves it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.classifier import Classifier
+from service.inference.contract import Figures, LabelFigures
+from training.data.pixels import Images
+from training.export.answers import ask
+from training.export.calibration import calibration_error
+from training.progress import bar, name_some
+
+BATCH = 100
+
+
+def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
+    """Probabilities, float32 [N, labels], of uint8 [N, H, W, 3], batch by batch with a bar."""
+    starts = range(0, len(images), BATCH)
+    batches = bar(starts, desc="measuring the file", unit="batch")
+    return np.concatenate([classifier.predict(images[i : i + BATCH]) for i in batches])
+
+
+def figures(
+    probabilities: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    labels: Sequence[str],
+    *,
+    split: str,
+    parity: float,
+) -> Figures:
+    """What the card says of these answers, [N, labels], to images that show `targets`, [N]."""
+    answers = probabilities.argmax(axis=1)
+    return Figures(
+        split=split,
+        images=len(targets),
+        accuracy=float((answers == targets).mean()),
+        calibration_error=calibration_error(probabilities, targets),
+        parity=parity,
+        per_label=per_label(answers, targets, labels),
+    )
+
+
+def per_label(
+    answers: NDArray[np.int64], targets: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, LabelFigures]:
+    """Of what was called so, how much was (precision); of what was so, how much was found."""
+    return {
+        label: _label_figures(answers == index, targets == index)
+        for index, label in enumerate(labels)
+    }
+
+
+def _label_figures(answered: NDArray[np.bool_], shown: NDArray[np.bool_]) -> LabelFigures:
+    right = int((answered & shown).sum())
+    return LabelFigures(
+        precision=right / int(answered.sum()) if answered.any() else None,
+        recall=right / int(shown.sum()) if shown.any() else None,
+        support=int(shown.sum()),
+    )
+
+
+def evaluate(options: argparse.Namespace) -> Figures:
+    """Figures of the model file `options.model` on the images in `options.data`.
+
+    A folder with `train/` and `test/` gives its test images, any other all of its images.
+
+    Raises:
+        DataError: the images cannot be read, or show other labels than the model knows.
+        service.inference.errors.ModelError: the file is no usable model.
+    """
+    classifier = Classifier.load(options.model)
+    card = classifier.card
+    found = ask(classifier, options.data, strict=options.strict)
+    name_some(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
+    split = "test" if found.is_test else "all"
+    return figures(
+        found.probabilities, found.targets, card.labels, split=split, parity=card.figures.parity
+    )
+
+
+def table(found: Figures) -> str:
+    """The figures as lines to read."""
+    lines = [
+        f"images             {found.images} ({found.split})",
+        f"accuracy           {found.accuracy:.4f}",
+        f"calibration error  {found.calibration_error:.4f}",
+        "",
+        "precision  recall  images  label",
+    ]
+    for label, row in found.per_label.items():
+        precision, recall = (
+            "-" if value is None else f"{value:.3f}" for value in (row.precision, row.recall)
+        )
+        lines.append(f"{precision:>9}  {recall:>6}  {row.support:>6}  {label}")
+    return "\n".join(lines)

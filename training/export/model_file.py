@@ -1,0 +1,233 @@
+"""A trained network → one self-describing ONNX file, measured before anybody can see it.
+
+Convert; write a draft with a provisional card beside the destination; measure the draft through the
+service's own Classifier; write the card into the metadata; open it once more; `os.replace`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+import math
+import platform
+from pathlib import Path
+
+import keras
+import msgspec
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+from numpy.typing import NDArray
+
+from service.inference.classifier import Classifier
+from service.inference.contract import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    Figures,
+    InputSpec,
+    ModelCard,
+    Provenance,
+    TrainingData,
+)
+from training.atomic_files import draft_path
+from training.config import TrainConfig
+from training.data.dataset import Dataset, Split
+from training.data.pixels import Images
+from training.errors import ExportError
+from training.export.calibration import fit_temperature
+from training.export.evaluation import figures, predict
+from training.export.graphs import divide_logits, number_names
+from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
+from training.networks.building import served_network
+from training.networks.inference import inference_batch
+from training.options import command
+from training.progress import say
+
+OPSET = 18
+PARITY_LIMIT = 1e-5
+LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+class ServedNetwork(tf.Module):  # type: ignore[misc]
+    """What a model file computes: uint8 pixels → probabilities, as one TensorFlow function.
+
+    The network's own layers normalise; this adds the cast before them and the temperature and the
+    softmax behind, so that nothing but pixels has to be agreed on between training and serving.
+    """
+
+    def __init__(self, model: keras.Model, temperature: float) -> None:
+        super().__init__()
+        signature = tf.TensorSpec(model.input_shape, tf.uint8, name=INPUT_NAME)
+
+        def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits = model(tf.cast(image, tf.float32), training=False)
+            return {OUTPUT_NAME: tf.nn.softmax(logits / temperature)}
+
+        self.signature = signature
+        self.function = tf.function(serve, input_signature=[signature])
+
+    def predict(self, images: Images) -> NDArray[np.float32]:
+        """Keras' own probabilities, float32 [N, labels], of uint8 [N, H, W, 3]."""
+        size = inference_batch(images.shape[1:3])
+        batches = (self.function(images[i : i + size]) for i in range(0, len(images), size))
+        return np.concatenate([batch[OUTPUT_NAME].numpy() for batch in batches])
+
+
+def export(
+    model: keras.Model, temperature: float, config: TrainConfig, dataset: Dataset
+) -> ModelCard:
+    """Write `config.output` with its card, and return the card.
+
+    The destination holds what it held before until the new file has passed everything. With
+    `config.quantize` the file is in 8-bit integers, and has a temperature of its own.
+
+    Raises:
+        ExportError: the file's probabilities differ from Keras' by more than PARITY_LIMIT, it is
+            quantised and not worth it, or it cannot be written.
+        service.inference.errors.ModelError: the service would not open the file.
+    """
+    draft = draft_path(config.output)
+    network = ServedNetwork(model, temperature)
+    graph = convert(ServedNetwork(served_network(model, config), 1.0), config.architecture)
+    try:
+        plain = at_temperature(graph, temperature)
+        card = provisional_card(plain, temperature, config, dataset)
+        save(plain, card, draft)
+        found = measure(draft, network, dataset, PARITY_LIMIT)
+        if config.quantize:
+            plain, temperature = quantise(graph, draft, config, dataset)
+            card = provisional_card(plain, temperature, config, dataset)
+            save(plain, card, draft)
+            found = measure(draft, network, dataset, math.inf)
+        card = msgspec.structs.replace(card, figures=found)
+        save(plain, card, draft)
+        if Classifier.load(draft).card != card:
+            raise ExportError(f"{config.output}: the card is not read as it was written")
+        draft.replace(config.output)
+    except OSError as error:
+        raise ExportError(f"model file {config.output} cannot be written: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return card
+
+
+def convert(network: ServedNetwork, name: str) -> onnx.ModelProto:
+    """The function as an ONNX model: `image` uint8 [batch, H, W, 3] → `probabilities`."""
+    model: onnx.ModelProto
+    model, _ = tf2onnx.convert.from_function(
+        network.function, input_signature=[network.signature], opset=OPSET
+    )
+    model.graph.name, model.graph.doc_string = name, ""
+    number_names(model.graph)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def at_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+    """A copy of the model whose logits are divided by the temperature."""
+    copy: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    divide_logits(copy, temperature)
+    number_names(copy.graph)
+    return copy
+
+
+def quantise(
+    graph: onnx.ModelProto, float_file: Path, config: TrainConfig, dataset: Dataset
+) -> tuple[onnx.ModelProto, float]:
+    """The graph in 8-bit integers, with the temperature that fits it, and that temperature.
+
+    Raises ExportError, with the figures, where the validation images show that it is not worth
+    having (see `quantisation.why_not`). The test images' figures are said and decide nothing.
+    """
+    small = quantised(graph, dataset.train.images)
+    trial = draft_path(config.trial_file)
+    try:
+        save(small, provisional_card(small, 1.0, config, dataset), trial)
+        pair = Classifier.load(trial), Classifier.load(float_file)
+    finally:
+        trial.unlink(missing_ok=True)
+    times = milliseconds(*pair)
+
+    def beside(title: str, split: Split) -> tuple[NDArray[np.float32], Comparison]:
+        answers, float_answers = (predict(each, split.images) for each in pair)
+        found = compare(title, split.targets, answers, float_answers, (times[0], times[1]))
+        say(f"quantised: {found}")
+        return answers, found
+
+    answers, found = beside("validation", dataset.validation)
+    if reason := why_not(found):
+        raise ExportError(
+            f"--quantize: refused, as {reason}: {found}; --no-quantize exports it in floats"
+        )
+    beside("test", dataset.test)
+    logits = np.log(np.maximum(answers, np.finfo(np.float32).tiny))
+    temperature = fit_temperature(logits, dataset.validation.targets)
+    return at_temperature(small, temperature), temperature
+
+
+def measure(path: Path, network: ServedNetwork, dataset: Dataset, limit: float) -> Figures:
+    """Figures of the file at `path` on the test images.
+
+    Raises ExportError where its probabilities differ from the network's by more than `limit`.
+    """
+    probabilities = predict(Classifier.load(path), dataset.test.images)
+    parity = float(np.abs(probabilities - network.predict(dataset.test.images)).max())
+    if not parity <= limit:
+        raise ExportError(
+            f"the exported graph differs from Keras by {parity:.1e}, {limit:.0e} is allowed"
+        )
+    return figures(probabilities, dataset.test.targets, dataset.labels, split="test", parity=parity)
+
+
+def provisional_card(
+    model: onnx.ModelProto, temperature: float, config: TrainConfig, dataset: Dataset
+) -> ModelCard:
+    """The card but for its figures, which only the file itself can tell."""
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    height, width = config.image_size
+    return ModelCard(
+        schema=1,
+        name=config.model_name,
+        version=f"{now:%Y.%m.%d}-{graph_digest(model)[:8]}",
+        labels=dataset.labels,
+        input=InputSpec(height, width, config.resize),
+        temperature=temperature,
+        training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
+        figures=Figures("test", 0, 0.0, 0.0, 0.0, {}),
+        provenance=Provenance(
+            created=now.isoformat(),
+            command=command(config),
+            config=config.published(),
+            libraries={
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in LIBRARIES},
+            },
+        ),
+    )
+
+
+def graph_digest(model: onnx.ModelProto) -> str:
+    """SHA-256 of the graph alone, so that the card can name it."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write the model with this card in its metadata, in place of any it had. Raises OSError."""
+    kept = [(prop.key, prop.value) for prop in model.metadata_props if prop.key != METADATA_KEY]
+    onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: card.to_json()})
+    path.write_bytes(model.SerializeToString())
+
+
+def announce(card: ModelCard, path: Path) -> None:
+    """Say what was written."""
+    found = card.figures
+    say(
+        f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, "
+        f"accuracy {found.accuracy:.4f} and calibration error {found.calibration_error:.4f} on "
+        f"{found.images} {found.split} images, temperature {card.temperature:.3f}, "
+        f"largest difference from Keras {found.parity:.1e}"
+    )

@@ -1,0 +1,1 @@
+"""Keras networks: built to be trained, and built again as they are served."""
