@@ -88,16 +88,6 @@ def evaluate(words: Sequence[str]) -> None:
     _print(_pretty(found) if options.json else evaluation.table(found))
 
 
-def card(words: Sequence[str]) -> None:
-    """Print a model file's card as JSON."""
-    parser = Parser("python -m training card", description=card.__doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
-    options = parser.parse_args(words)
-    from service.inference.classifier import Classifier  # not for --help
-
-    _print(_pretty(Classifier.load(options.model).card))
-
-
 def benchmark(words: Sequence[str]) -> None:
     """Train the documented networks on CIFAR-10 and print their table (hours)."""
     from training.benchmark import ROWS  # needs no TensorFlow yet
@@ -131,7 +121,6 @@ def benchmark(words: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
-    "card": card,
     "benchmark": benchmark,
     "report": report,
     "explain": explain,

@@ -92,7 +92,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_where_an_uninterrupted_one_ends(
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["evaluate", "--help"], ["card", "--help"], ["--epochs", "0"], ["--data", "no"]],
+    [["--help"], ["evaluate", "--help"], ["--epochs", "0"], ["--data", "no"]],
 )
 def test_tensorflow_is_not_waited_for(words: list[str]) -> None:
     code = (
@@ -135,7 +135,6 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         (["report", "m.onnx"], 2, "required: --data"),
         (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, evaluate, card"),
         (["explain", "{model}", "{tmp}/broken/green/0003.png"], 1, "0003.png cannot be read: "),
-        (["card", "{tmp}/nowhere.onnx"], 1, "nowhere.onnx"),
         (["evaluate", "{tmp}/photos/red/0000.jpg", "--data", "{tmp}/photos"], 1, "0000.jpg"),
     ],
 )
@@ -206,12 +205,3 @@ def test_evaluate_measures_the_file_alone(
     assert "images             12 (all)" in capsys.readouterr().out
     assert main(["evaluate", str(trained_model.path), "--data", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 12
-
-
-def test_card_prints_what_the_file_says(
-    trained_model: TrainedModel, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["card", str(trained_model.path)]) == 0
-
-    card = Classifier.load(trained_model.path).card
-    assert json.loads(capsys.readouterr().out) == json.loads(card.to_json())

@@ -67,7 +67,7 @@ def test_every_option_and_command_of_the_guide_exists() -> None:
     assert len(options) > 8
     assert options <= fields
     commands = set(re.findall(r"python -m training ([a-z]+)", GUIDE))
-    assert commands == {"card", "evaluate", "report", "explain"}
+    assert commands == {"evaluate", "report", "explain"}
     assert commands <= set(COMMANDS)
 
 
