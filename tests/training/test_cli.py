@@ -18,7 +18,7 @@ from training.fitting import checkpoint
 from training.options import RUN_FILE
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 80  # so many that a run can be stopped before its end, also where others use the machine
+EPOCHS = 40
 
 
 def command(*words: object) -> list[str]:
@@ -38,7 +38,10 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 def stop(words: list[object], log: Path, by: signal.Signals) -> tuple[int, str]:
     """Start a training, end it in its third epoch or later; its status and what it said."""
+    # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(FileNotFoundError):
