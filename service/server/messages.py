@@ -90,6 +90,11 @@ class Head(NamedTuple):
         """Whether the body comes in chunks."""
         return bool(self.headers.getlist("Transfer-Encoding"))
 
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return self.is_chunked or bool(self.length)
+
     def refusal(self) -> tuple[int, str] | None:
         """Status and reason to refuse it for what HTTP allows and this server does not know."""
         if self.version not in ("1.0", "1.1"):

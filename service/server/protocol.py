@@ -151,6 +151,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[Incoming] = deque()
         self._head_bytes = 0  # bytes that have come of an unfinished head, after the first ones
+        self._head_again = False  # the parser is fed a head that has been here already
         self._deaf = False  # nothing more is parsed
         self._closing = False
         self._ended = False  # the client sends nothing more
@@ -221,13 +222,9 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         begun = self._unfinished_head()
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # it stays HTTP; what follows may be no HTTP
-            self._deaf = self._requests[-1].last = True
-        except httptools.HttpParserError as error:
-            self._deaf = True
-            self._on_malformed(error)
+        rest = memoryview(data)
+        while rest and not self._deaf:
+            rest = self._feed(rest)
         # The parser keeps a field until it is complete, however long it is.
         if begun is None or begun is not self._unfinished_head():
             self._head_bytes = 0
@@ -236,6 +233,36 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > HEAD_BYTES and begun.error is None:
             self._deaf = True
             begun.error = _head_too_large()
+
+    def _feed(self, data: memoryview) -> memoryview:
+        """Parse bytes; those behind the head of a request that offers another protocol are left."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(self._requests[-1])
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            self._deaf = True
+            self._on_malformed(error)
+        return data[:0]
+
+    def _decline_upgrade(self, incoming: Incoming) -> None:
+        """Go on with HTTP/1.1, except behind CONNECT.
+
+        httptools takes what follows for the other protocol's, a body included: to parse that as a
+        request would let a client smuggle one past a proxy. A new parser is told of the body.
+        """
+        head = incoming.head
+        if head is None or head.method == "CONNECT":
+            self._deaf = incoming.last = True
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        if not incoming.whole:
+            chunked = "Transfer-Encoding: chunked"
+            framing = chunked if head.is_chunked else f"Content-Length: {head.length}"
+            self._head_again = True
+            self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
+            self._head_again = False
 
     def _unfinished_head(self) -> Incoming | None:
         """The request whose head is coming."""
@@ -263,10 +290,13 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self._requests.append(Incoming())
+        if not self._head_again:
+            self._requests.append(Incoming())
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
+        if self._head_again:
+            return
         incoming = self._requests[-1]
         incoming.target += url
         incoming.head_size += len(url)
@@ -275,6 +305,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or a trailer behind the chunks, which is not kept."""
+        if self._head_again:
+            return
         incoming = self._requests[-1]
         incoming.head_size += len(name) + len(value) + 4
         if incoming.error is not None:
@@ -293,6 +325,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        if self._head_again:
+            return
         incoming, parser = self._requests[-1], self._parser
         if incoming.error is None:
             incoming.head = head = Head.of(
@@ -319,8 +353,10 @@ class Connection(asyncio.Protocol):
             self._shared.buffered += len(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is whole; one that offers another protocol may still have a body."""
         incoming = self._requests[-1]
+        if incoming.head is not None and incoming.head.has_body and self._parser.should_upgrade():
+            return
         incoming.whole = True
         incoming.last = incoming.head is None or not incoming.head.keep_alive
         self._deaf |= incoming.last

@@ -320,6 +320,22 @@ def test_an_upgrade_is_passed_over(wire: Wire) -> None:
     assert wire.send(LIVE).reply().status == 200
 
 
+@pytest.mark.parametrize("form", ["length", "chunked"])
+def test_an_upgrade_smuggles_nothing(server: Server, form: str) -> None:
+    """The body of a request that offers another protocol is a body, whatever it looks like."""
+    smuggled = raw_request("/smuggled", method="GET")
+    body = chunked(smuggled) if form == "chunked" else smuggled
+    framing = "Transfer-Encoding: chunked" if form == "chunked" else f"Content-Length: {len(body)}"
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n{framing}"
+    for cut in (0, 10, len(body)):
+        with server.wire() as wire:
+            wire.send(head.encode() + b"\r\n\r\n" + body[:cut])
+            time.sleep(0.02)
+            wire.send(body[cut:] + LIVE)
+            assert_problem(wire.reply(), 415, "unsupported-format")
+            assert wire.reply().json() == {"status": "live"}
+
+
 def test_no_tunnel_is_opened(wire: Wire) -> None:
     """What follows CONNECT would be another protocol's, or a request: it is neither."""
     reply = wire.send(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n").reply()
