@@ -37,7 +37,10 @@ SEEDS = [
     b"POST /predict HTTP/1.0\r\nExpect: 100-continue\r\nConnection: keep-alive\r\n\r\n",
     b"GET http://a/%00%ff?%zz HTTP/1.1\r\nHost: a\r\nCookie: \xff\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /predict HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc",
+    (
+        b"POST /predict HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+        b"Content-Length: 3\r\n\r\nabc"
+    ),
 ]
 
 
