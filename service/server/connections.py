@@ -77,16 +77,16 @@ class Connections:
     def start(self) -> None:
         """Accept connections on the running event loop."""
         self.loop = asyncio.get_running_loop()
-        # Large images and forms have threads of their own, so that nothing else waits for them.
+        # Large files and forms have threads of their own, so that nothing else waits for them.
         # Scrapes have one, because they may wait for the other workers' counts.
-        decoders = self._service.sizing.decoders
-        self._decoders = ThreadPoolExecutor(decoders + 1, thread_name_prefix="decode")
+        openers = self._service.sizing.decoders + 1  # one file may take long
+        self._openers = ThreadPoolExecutor(openers, thread_name_prefix="open")
         self._app_threads = ThreadPoolExecutor(1, thread_name_prefix="app")
         self._threads: dict[str, ThreadPoolExecutor] = {
             PREDICT_BATCH: ThreadPoolExecutor(1, thread_name_prefix="batch"),
             METRICS: ThreadPoolExecutor(1, thread_name_prefix="metrics"),
         }
-        self._service.batcher.run_on(self.loop, self._decoders)
+        self._service.batcher.run_on(self.loop, self._openers)
         for listener in self._listeners:
             listener.setblocking(False)
             self._listen(listener)
@@ -112,7 +112,7 @@ class Connections:
             connection.close()
         await asyncio.sleep(0)  # the sockets are closed in the loop's next iteration
         self._flush()
-        for pool in (self._decoders, self._app_threads, *self._threads.values()):
+        for pool in (self._openers, self._app_threads, *self._threads.values()):
             pool.shutdown(wait=False, cancel_futures=True)
         self._service.batcher.stop()
 

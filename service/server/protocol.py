@@ -6,6 +6,7 @@ the buffer, the threads) is in ``connections``.
 """
 
 import asyncio
+import sys
 import time
 from collections import deque
 from contextlib import suppress
@@ -68,10 +69,10 @@ class Malformed(Exception):
 class Incoming:
     """A request as it comes: first its head, then its body.
 
-    ``context`` is None until the request's turn comes. ``size`` counts the bytes of the body,
-    ``held`` those that count against the buffer that all connections share; while the request is
-    ``in_work``, they are not given back. ``last``: the connection ends behind it. ``error`` is what
-    is wrong with it.
+    ``context`` is None, and ``body_limit`` not known, until the request's turn comes. ``size``
+    counts the bytes of the body, ``held`` those that count against the buffer that all connections
+    share; while the request is ``in_work``, they are not given back. ``last``: the connection ends
+    behind it. ``error`` is what is wrong with it.
     """
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class Incoming:
         self.head_size = 0
         self.head: Head | None = None
         self.context: RequestContext | None = None
-        self.body_limit = OTHER_BODY_BYTES
+        self.body_limit = sys.maxsize
         self.size = self.held = 0
         self.whole = self.last = self.in_work = False
         self.error: Malformed | RequestError | None = None
@@ -420,6 +421,8 @@ class Connection(asyncio.Protocol):
                 incoming.body_limit = endpoints.check_head(head.path, head.headers, head.length)
             except RequestError as error:
                 incoming.error = error
+        else:
+            incoming.body_limit = OTHER_BODY_BYTES
 
     def _await_body(self, incoming: Incoming) -> None:
         self.stage = Stage.BODY

@@ -2,9 +2,9 @@
 
 No image waits for others to come: a batch is what is there. Under an event loop, small images are
 decoded and predicted on the loop itself, where handing them to a thread would cost more than the
-work. Large images are decoded by threads and join the next batch. A slow network runs in a thread
-of its own, so that the loop can answer probes. Without an event loop (gthread, or Flask's test
-client), the threads that wait for an answer take turns at the network.
+work. Large files are opened and large images decoded by threads; they join the next batch. A slow
+network runs in a thread of its own, so that the loop can answer probes. Without an event loop
+(gthread, or Flask's test client), the threads that wait for an answer take turns at the network.
 """
 
 import logging
@@ -15,16 +15,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from service.inference.classifier import Classifier
 from service.inference.errors import ImageError
 from service.serving.context import RequestContext
 from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles
 from service.serving.parameters import parse_top_k
-from service.serving.pipeline import Decoded, Opened, Outcome, Pipeline, PredictRequest
+from service.serving.pipeline import Decoded, Outcome, Pipeline, PredictRequest
 from service.serving.problems import problem_of
 from service.serving.uploads import Upload, uploads
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("labelserve")
 
@@ -78,8 +80,7 @@ class Batcher:
             RequestError, ImageError: ``problems`` knows the status of each.
         """
         opened = self._pipeline.open(request)
-        with self._pipeline.decoding(request.context):
-            decoded = self._pipeline.decode(opened)
+        decoded = _result(self._pipeline.decode_in_turn(opened), request.context)
         (outcome,) = self._predict([decoded], request.context)
         return self._encoded(decoded.classifier, outcome)
 
@@ -107,8 +108,7 @@ class Batcher:
     ) -> Decoded | ImageError | BodyTooLarge:
         try:
             opened = self._pipeline.open_image(file.data, classifier, top_k, context)
-            with self._pipeline.decoding(context):
-                return self._pipeline.decode(opened)
+            return _result(self._pipeline.decode_in_turn(opened), context)
         except (ImageError, BodyTooLarge) as error:
             return error
 
@@ -141,11 +141,7 @@ class Batcher:
             self._loop.schedule(self._run_on_loop)
         else:
             self._take_turns(futures, context)
-        try:
-            return [future.result(timeout=context.remaining) for future in futures]
-        except TimeoutError:
-            context.check_wanted()
-            raise
+        return [_result(future, context) for future in futures]
 
     def _take_turns(self, futures: Sequence[Future[Outcome]], context: RequestContext) -> None:
         """Run batches, also for others, until the own images are done."""
@@ -160,14 +156,14 @@ class Batcher:
 
     # ---- for an event loop -------------------------------------------------------------------
 
-    def run_on(self, loop: EventLoop, decoders: Executor) -> None:
+    def run_on(self, loop: EventLoop, openers: Executor) -> None:
         """Let an event loop run the batches from now on.
 
         Args:
             loop: an asyncio event loop.
-            decoders: threads that decode large images.
+            openers: threads that open large files.
         """
-        self._loop = _OnLoop(loop, decoders)
+        self._loop = _OnLoop(loop, openers)
 
     def stop(self) -> None:
         """The event loop ends: what waits is not predicted any more."""
@@ -182,36 +178,38 @@ class Batcher:
             done: called on the event loop, after this call has returned.
         """
         assert self._loop is not None, "run_on comes first"  # noqa: S101
-        opened = None
-        try:
-            if len(request.body) <= SMALL_BYTES:
-                opened = self._pipeline.open(request)
-                if opened.image.source_pixels <= SMALL_PIXELS:
-                    self._add(self._pipeline.decode(opened), done)
-                    return
-        except Exception as error:  # noqa: BLE001  the client gets an answer
-            self._loop.call_soon(partial(done, error))
-            return
-        self._loop.decoders.submit(self._decode, request, opened, time.monotonic(), done)
+        if len(request.body) > SMALL_BYTES:
+            self._loop.openers.submit(self._open, request, done, time.monotonic())
+        else:
+            self._open(request, done)
 
-    def _decode(
+    def _open(
         self,
         request: PredictRequest,
-        opened: Opened | None,
-        since: float,
         done: Callable[[Answer], None],
+        since: float | None = None,
     ) -> None:
-        """In a thread: decode a large image."""
+        """Open an image, and decode it here if it is small; ``since``: when it was handed on."""
         assert self._loop is not None  # noqa: S101
-        request.context.wait_since(since)
+        if since is not None:
+            request.context.wait_since(since)
         try:
-            opened = opened or self._pipeline.open(request)
-            with self._pipeline.decoding(request.context):
-                decoded = self._pipeline.decode(opened)
+            opened = self._pipeline.open(request)
+            if opened.image.source_pixels <= SMALL_PIXELS:
+                self._add(self._pipeline.decode(opened), done)
+            else:
+                decoding = self._pipeline.decode_in_turn(opened)
+                decoding.add_done_callback(partial(self._decoded, done))
         except Exception as error:  # noqa: BLE001  the client gets an answer
             self._loop.call_soon(partial(done, error))
+
+    def _decoded(self, done: Callable[[Answer], None], decoding: Future[Decoded]) -> None:
+        assert self._loop is not None  # noqa: S101
+        error = decoding.exception()
+        if isinstance(error, Exception):
+            self._loop.call_soon(partial(done, error))
         else:
-            self._add(decoded, done)
+            self._add(decoding.result(), done)
 
     def _add(self, decoded: Decoded, done: Callable[[Answer], None]) -> None:
         assert self._loop is not None  # noqa: S101
@@ -277,10 +275,10 @@ class Batcher:
 class _OnLoop:
     """An event loop that runs batches, and the threads beside it."""
 
-    def __init__(self, loop: EventLoop, decoders: Executor) -> None:
+    def __init__(self, loop: EventLoop, openers: Executor) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
-        self.decoders = decoders
+        self.openers = openers
         self.network = ThreadPoolExecutor(1, thread_name_prefix="network")
         self.scheduled = False
 
@@ -297,6 +295,20 @@ class _OnLoop:
         else:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(call)
+
+
+def _result(future: Future[T], context: RequestContext) -> T:
+    """Wait for a result, not beyond the deadline.
+
+    Raises:
+        DeadlineExceeded: it was not there in time; or what the work has raised.
+    """
+    try:
+        return future.result(timeout=context.remaining)
+    except TimeoutError:
+        future.cancel()
+        context.check_wanted()
+        raise
 
 
 def _deliver(outcomes: Sequence[tuple[Done, Outcome]]) -> None:

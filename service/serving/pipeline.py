@@ -5,10 +5,9 @@ Flask under gthread. ``batcher`` decides which thread runs a phase, and which im
 together.
 """
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
@@ -73,8 +72,9 @@ class Pipeline:
         self.models = models
         self._max_image_bytes = settings.max_image_bytes
         self._image_limits = ImageLimits(max_pixels=settings.max_pixels, formats=settings.formats)
-        # A bound of its own, because decoding is what takes memory.
-        self._decoding = threading.BoundedSemaphore(decoders)
+        # Decoding is what takes memory: its threads are the bound. A semaphore would not be fair to
+        # a waiting thread, which can lose to one that comes back at once for as long as it takes.
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
     def open(self, request: PredictRequest) -> Opened:
         """Find the one image of a request and read its header.
@@ -111,21 +111,19 @@ class Pipeline:
         context.images.append((opened.image_bytes, opened.image.source_pixels))
         return Decoded(pixels, classifier, opened.top_k, context, time.monotonic())
 
-    @contextmanager
-    def decoding(self, context: RequestContext) -> Iterator[None]:
-        """Hold one of the places for decoding large images; wait for it until the deadline.
+    def decode_in_turn(self, opened: Opened) -> "Future[Decoded]":
+        """The same in one of the threads for it, first come, first served.
 
-        Raises:
-            ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
+        Raises, from the future:
+            ImageError: as of ``decode``.
+            ClientDisconnected, DeadlineExceeded: the answer was no longer wanted.
         """
-        with context.phase("wait"):
-            got = self._decoding.acquire(timeout=context.remaining)
-        try:
-            context.check_wanted()
-            yield
-        finally:
-            if got:
-                self._decoding.release()
+        return self._decoders.submit(self._decode_if_wanted, opened, time.monotonic())
+
+    def _decode_if_wanted(self, opened: Opened, since: float) -> Decoded:
+        opened.context.wait_since(since)
+        opened.context.check_wanted()
+        return self.decode(opened)
 
     def predict(self, batch: Sequence[Decoded]) -> list[Outcome]:
         """Send decoded images through the network together; one outcome each, in order.

@@ -34,7 +34,7 @@ REST_SECONDS = 2.5
 FEWEST_SAMPLES = 6
 WORKERS = 2
 # Of a worker: its loop, the one for all but predictions, the model's watcher, and who trims memory.
-OTHER_THREADS = 4
+OTHER_THREADS = 5
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Soak:
 
 def most_threads() -> int:
     """Of all workers together. Each is made when it is first needed, which may be late."""
-    decoding = Sizing.of(Settings(workers=WORKERS), Machine.measure()).decoders + 1
-    return WORKERS * (OTHER_THREADS + decoding)
+    decoders = Sizing.of(Settings(workers=WORKERS), Machine.measure()).decoders
+    return WORKERS * (OTHER_THREADS + 2 * decoders + 1)  # they open files, and decode images
 
 
 def requests() -> list[bytes]:

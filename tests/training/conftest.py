@@ -28,8 +28,8 @@ COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
 FolderMaker = Callable[..., Path]
 
 
-def picture(label: str, number: int, image_format: str = "PNG", side: int = 20) -> bytes:
-    """The bytes of a noisy picture in the label's colour, the same for the same arguments."""
+def image_file(label: str, number: int, image_format: str = "PNG", side: int = 20) -> bytes:
+    """The bytes of a noisy image in the label's colour, the same for the same arguments."""
     rng = np.random.default_rng([sorted(COLOURS).index(label), number])
     pixels = rng.normal(COLOURS[label], 60, (side, side + 4, 3)).clip(0, 255).astype(np.uint8)
     content = io.BytesIO()
@@ -46,13 +46,13 @@ def fill_folder(
         for i in range(images):
             image_format, suffix = ("PNG", "png") if i % 2 else ("JPEG", "jpg")
             path = folder / label / f"{i:04d}.{suffix}"
-            path.write_bytes(picture(label, i, image_format, side))
+            path.write_bytes(image_file(label, i, image_format, side))
     return folder
 
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """Three labels of twelve pictures each."""
+    """Three labels of twelve images each."""
     return fill_folder(tmp_path / "photos")
 
 
@@ -95,7 +95,7 @@ def moved_by_gradients(state: TrainingState) -> TrainingState:
 class TrainedModel:
     """An exported network, and what Keras itself answers.
 
-    `path`: the .onnx file. `files`: the bytes of some pictures. `images`: uint8 [N, H, W, 3],
+    `path`: the .onnx file. `files`: the bytes of some image files. `images`: uint8 [N, H, W, 3],
     what the service's decoder makes of them. `probabilities`: Keras' answers, float32 [N, 3].
     """
 
@@ -125,7 +125,9 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     assert saved is not None
     state = start(config, load(config))
     restore(state, saved)
-    files = tuple(picture(label, i, "PNG", side=32) for label in COLOURS for i in range(100, 103))
+    files = tuple(
+        image_file(label, i, "PNG", side=32) for label in COLOURS for i in range(100, 103)
+    )
     images = np.stack([decode_image(file, config.image_size).pixels for file in files])
     network = ServedNetwork(state.model, card.temperature)
     return TrainedModel(config.output, files, images, network.predict(images))

@@ -1,4 +1,4 @@
-"""The whole line: train a step, export, serve; the same pictures, the same probabilities."""
+"""The whole line: train a step, export, serve; the same images, the same probabilities."""
 
 import numpy as np
 import pytest

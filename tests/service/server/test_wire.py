@@ -111,6 +111,13 @@ def test_pipelined_in_one_segment_answered_in_order(wire: Wire) -> None:
     assert top_label(wire) == "green"
 
 
+def test_large_bodies_in_one_segment(wire: Wire) -> None:
+    """A request behind another one keeps its body, though its limit is not known yet."""
+    large = [raw_request("/predict", image.ljust(100_000, b"\0")) for image in (RED, GREEN)]
+    wire.send(b"".join(large * 3))
+    assert [top_label(wire) for _ in range(6)] == ["red", "green"] * 3
+
+
 def test_a_flood_of_pipelined_requests_stays_in_order(wire: Wire) -> None:
     """More than one read takes, and refused at once: nothing may overtake what has come before."""
     count = 2500

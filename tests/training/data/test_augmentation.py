@@ -26,7 +26,7 @@ def images() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def photographs() -> NDArray[np.uint8]:
-    """Smooth pictures that all differ, 16x16."""
+    """Smooth images that all differ, 16x16."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(40, 200, (COUNT, 4, 4, 3))
     return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.inference.imaging import decode_image
-from tests.training.conftest import COLOURS, fill_folder, picture
+from tests.training.conftest import COLOURS, fill_folder, image_file
 from training.config import TrainConfig
 from training.data.folders import list_images, list_splits
 from training.errors import DataError
@@ -65,7 +65,7 @@ def test_validation_is_the_test_where_there_is_no_other(
 def test_train_without_anything_to_measure_on_is_named(config: TrainConfig, tmp_path: Path) -> None:
     fill_folder(tmp_path / "one" / "train")
     (tmp_path / "one" / "test").mkdir()
-    (tmp_path / "one" / "test" / "1.png").write_bytes(picture("red", 0))
+    (tmp_path / "one" / "test" / "1.png").write_bytes(image_file("red", 0))
 
     with pytest.raises(DataError, match=r"label folders in train/ only: give --data .*train "):
         list_splits(dataclasses.replace(config, data=tmp_path / "one"))
@@ -92,7 +92,7 @@ def test_labels_may_be_called_train_and_test(config: TrainConfig, tmp_path: Path
 def test_order_is_by_the_bytes_of_names(tmp_path: Path) -> None:
     folder = fill_folder(tmp_path / "photos", images=2)
     for name in ("B.PNG", "a.png", "ä.png"):
-        (folder / "red" / name).write_bytes(picture("red", 0))
+        (folder / "red" / name).write_bytes(image_file("red", 0))
 
     names = [path.name for path in list_images(folder).paths[4:]]
 
@@ -104,7 +104,7 @@ def test_folders_inside_a_labels_folder_are_read_too(tmp_path: Path) -> None:
     for name in ("2019/b.png", "2019/May/a.png", ".thumbs/c.png", "0001.png.d/d.png", "z.png"):
         path = folder / "blue" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture("blue", 0))
+        path.write_bytes(image_file("blue", 0))
     (folder / "blue" / "again").symlink_to(folder / "blue", target_is_directory=True)
 
     listing = list_images(folder)
@@ -156,6 +156,6 @@ def test_hidden_files_and_other_suffixes_are_no_images(
 
 
 def test_colours_differ_enough_to_be_learned() -> None:
-    means = [decode_image(picture(label, 0), (8, 8)).pixels.mean(axis=(0, 1)) for label in COLOURS]
+    means = [decode_image(image_file(label, 0), (8, 8)).pixels.mean(axis=(0, 1)) for label in COLOURS]
 
     assert [int(mean.argmax()) for mean in means] == [2, 1, 0]
