@@ -33,7 +33,7 @@ REST_SECONDS = 2.5
 # A slow machine takes longer over a slice; there has to be something to compare all the same.
 FEWEST_SAMPLES = 6
 WORKERS = 2
-# Of a worker: its loop, the one for all but predictions, the model's watcher, and who trims memory.
+# Of a worker: the event loop, Flask, scrapes, the watcher, and the one that trims memory.
 OTHER_THREADS = 5
 
 
