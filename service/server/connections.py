@@ -21,9 +21,8 @@ from service.serving.responses import Response
 from service.serving.service import Service
 
 # A worker with more connections than another leaves a new one to the others for this long. Then it
-# takes one at a time, until it looks again.
+# takes one that is still waiting.
 BACK_OFF_SECONDS = 0.002
-BACK_OFF_AGAIN_SECONDS = 0.05
 # When the service stops, requests of kept-alive clients may be on the wire.
 STOP_IDLE_SECONDS = 2.0
 # A body that has been coming for longer than this may have to make room for others.
@@ -68,7 +67,6 @@ class Connections:
         self.buffered = 0  # bytes of bodies
         self.stopping = False
         self._throttled_until = 0.0
-        self._backed_off = 0.0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._date = (0, "")
 
@@ -119,8 +117,7 @@ class Connections:
     # ---- accepting ---------------------------------------------------------------------------
 
     def _listen(self, listener: socket.socket) -> None:
-        if not self.stopping:
-            self.loop.add_reader(listener, self._accept_share, listener)
+        self.loop.add_reader(listener, self._accept_share, listener)
 
     def _accept_share(self, listener: socket.socket) -> None:
         """Accept waiting connections while no other worker has fewer.
@@ -132,15 +129,14 @@ class Connections:
         room = fewest + fewest // 4 + 2 - len(self._open)
         if room > 0:
             self._accept(listener, room)
-        elif time.monotonic() - self._backed_off < BACK_OFF_AGAIN_SECONDS:
-            self._accept(listener, 1)
         else:
             self.loop.remove_reader(listener)
-            self.loop.call_later(BACK_OFF_SECONDS, self._listen_again, listener)
+            self.loop.call_later(BACK_OFF_SECONDS, self._accept_left_over, listener)
 
-    def _listen_again(self, listener: socket.socket) -> None:
-        self._backed_off = time.monotonic()
-        self._listen(listener)
+    def _accept_left_over(self, listener: socket.socket) -> None:
+        if not self.stopping:
+            self._accept(listener, 1)
+            self._listen(listener)
 
     def _accept(self, listener: socket.socket, at_most: int) -> None:
         for _ in range(at_most):

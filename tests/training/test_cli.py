@@ -118,7 +118,7 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         main(["--help"])
 
     text = capsys.readouterr().out
-    for word in ("--config", "--resume", "--seed", "--strict", "evaluate:", "card:", "basic:"):
+    for word in ("--config", "--resume", "--seed", "--strict", "evaluate:", "report:", "basic:"):
         assert word in text
 
 
@@ -136,7 +136,7 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         (["--epochs", "few"], 2, "--epochs: invalid int value: 'few'"),
         (["--epoch-number", "3"], 2, "unrecognized arguments: --epoch-number 3"),
         (["report", "m.onnx"], 2, "required: --data"),
-        (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, evaluate, card"),
+        (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, evaluate, benchmark"),
         (["explain", "{model}", "{tmp}/broken/green/0003.png"], 1, "0003.png cannot be read: "),
         (["evaluate", "{tmp}/photos/red/0000.jpg", "--data", "{tmp}/photos"], 1, "0000.jpg"),
     ],
