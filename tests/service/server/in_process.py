@@ -20,9 +20,10 @@ from service.settings import Settings
 
 
 @contextmanager
-def serving(classifier: Classifier, model: Path) -> Iterator[int]:
+def serving(classifier: Classifier, model: Path, slot: WorkerSlot | None = None) -> Iterator[int]:
     """An event loop with this classifier, in a thread of this process; its port."""
-    app = create_app(Settings(model=model, workers=1), classifier, WorkerSlot(SharedState(1), 0))
+    slot = slot or WorkerSlot(SharedState(1), 0)
+    app = create_app(Settings(model=model, workers=1), classifier, slot)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop, stop = new_event_loop(), asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
+from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving.batcher import TURN_SECONDS
 from tests.benchmarks.add_card import add_card
 from tests.benchmarks.models import network
 from tests.images import encode
-from tests.server import Server, eventually, multipart, start_server
+from tests.server import Server, Wire, eventually, multipart, raw_request, start_server
+from tests.service.server.in_process import serving
 
 COUNT, CLIENTS = 300, 32
 
@@ -176,6 +179,22 @@ def test_connections_are_shared_out(tiny_model: Path) -> None:
                 held = [sockets(pid) - before[pid] for pid in server.workers]
                 assert min(held) >= 4, held
             assert eventually(lambda: {pid: sockets(pid) for pid in server.workers} == before)
+
+
+def test_a_probe_does_not_wait_for_a_scrape(tiny_model: Path, tiny_classifier: Classifier) -> None:
+    """A scrape waits for another worker's counts; here they never come."""
+    slot = WorkerSlot(SharedState(2), 0)
+    slot.state.add_answered(1)
+    with (
+        serving(tiny_classifier, tiny_model, slot) as port,
+        Wire(port) as scrape,
+        Wire(port) as probe,
+    ):
+        scrape.send(raw_request("/metrics", method="GET"))
+        time.sleep(0.02)  # it waits already
+        assert probe.send(raw_request("/health/live", method="GET")).reply().status == 200
+        assert not select.select([scrape.sock], [], [], 0)[0]
+        assert scrape.reply().status == 200
 
 
 def test_answering_reads_no_file(tiny_model: Path) -> None:
