@@ -239,7 +239,7 @@ class Connections:
             done = partial(self._predicted, connection, incoming)
             self._service.batcher.submit(request, done)
             return
-        threads: Executor = self._threads.get(context.route or head.path, self._app_threads)
+        threads: Executor = self._threads.get(head.path, self._app_threads)
         threads.submit(self._call_app, connection, incoming, head, body, context)
 
     def _predicted(
