@@ -7,6 +7,9 @@ from typing import NamedTuple, Self
 
 _CGROUP = Path("/sys/fs/cgroup")
 
+# Descriptors that a worker needs for everything that is not a connection.
+SPARE_DESCRIPTORS = 128
+
 
 class Machine(NamedTuple):
     """``cores`` (> 0, a fraction under a quota) and bytes of ``memory``."""

@@ -18,7 +18,7 @@ from gunicorn.workers.base import Worker
 
 from service.runtime import logs, prometheus
 from service.runtime.allocator import return_large_blocks
-from service.runtime.machine import raise_descriptor_limit
+from service.runtime.machine import SPARE_DESCRIPTORS, raise_descriptor_limit
 from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
 from service.runtime.sizing import Sizing
 from service.server.drain import Drain
@@ -52,17 +52,16 @@ forwarder_headers = ""  # no proxy may rewrite the path by a header
 limit_request_line = 8190
 
 _READ_TIMEOUT = struct.pack("ll", int(settings.body_timeout), int(settings.body_timeout % 1 * 1e6))
-_SPARE_DESCRIPTORS = 128  # for everything that is not a connection
 
 
 def on_starting(server: Arbiter) -> None:
     """Before any fork: what the workers will share."""
     for line in sizing.lowered:
         server.log.warning(line)
-    if descriptors < worker_connections + _SPARE_DESCRIPTORS:
+    if descriptors < worker_connections + SPARE_DESCRIPTORS:
         server.log.warning(
             "a worker holds %d connections at most, by its limit of open files",
-            descriptors - _SPARE_DESCRIPTORS,
+            descriptors - SPARE_DESCRIPTORS,
         )
     server.state = SharedState(workers, sizing)
     server.slots = {}

@@ -478,7 +478,6 @@ class Connection(asyncio.Protocol):
         if throttled:
             delay = self.throttled_until - time.monotonic()
             self._shared.loop.call_later(delay, self._read_on)
-        # For both loops, to repeat either is nothing.
         if (waits or throttled) and transport.is_reading():
             transport.pause_reading()
         elif not (waits or throttled) and not transport.is_reading() and not self._ended:

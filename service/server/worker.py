@@ -14,13 +14,12 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from service.http.current import service_of
 from service.inference.errors import ModelError
+from service.runtime.machine import SPARE_DESCRIPTORS
 from service.runtime.shared_state import current_slot
 from service.server.connections import Connections
 from service.settings import SettingsError
 
 HEARTBEAT_SECONDS = 1.0
-# Descriptors for everything that is not a connection.
-SPARE_DESCRIPTORS = 128
 
 
 @contextmanager

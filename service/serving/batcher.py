@@ -82,7 +82,10 @@ class Batcher:
         opened = self._pipeline.open(request)
         decoded = _result(self._pipeline.decode_in_turn(opened), request.context)
         (outcome,) = self._predict([decoded], request.context)
-        return self._encoded(decoded.classifier, outcome)
+        answer = self._encoded(decoded.classifier, outcome)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def answer_many(self, request: PredictRequest) -> bytes:
         """The JSON body of a 200 for a form of images: one result for each file, in order.
@@ -148,6 +151,7 @@ class Batcher:
         while not all(future.done() for future in futures):
             if not self._turn.acquire(timeout=context.remaining):
                 context.check_wanted()
+                continue
             try:
                 if not all(future.done() for future in futures):
                     _deliver(self._run_batch())
@@ -215,10 +219,7 @@ class Batcher:
         assert self._loop is not None  # noqa: S101
 
         def encode(outcome: Outcome) -> None:
-            try:
-                done(self._encoded(decoded.classifier, outcome))
-            except Exception as error:  # noqa: BLE001  the client gets an answer
-                done(error)
+            done(self._encoded(decoded.classifier, outcome))
 
         self._waiting.append((decoded, encode))
         self._loop.schedule(self._run_on_loop)
@@ -266,10 +267,13 @@ class Batcher:
         outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
         return outcomes
 
-    def _encoded(self, classifier: Classifier, outcome: Outcome) -> bytes:
+    def _encoded(self, classifier: Classifier, outcome: Outcome) -> Answer:
         if isinstance(outcome, Exception):
-            raise outcome
-        return self._pipeline.encode(classifier, {"predictions": outcome})
+            return outcome
+        try:
+            return self._pipeline.encode(classifier, {"predictions": outcome})
+        except Exception as error:  # noqa: BLE001  the client gets an answer
+            return error
 
 
 class _OnLoop:

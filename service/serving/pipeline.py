@@ -83,7 +83,7 @@ class Pipeline:
             RequestError, ImageError: the request or its image cannot be used.
         """
         top_k = parse_top_k(request.query)
-        data = single_image(request.body, request.content_type, self._max_image_bytes)
+        data = single_image(request.body, request.content_type)
         request.context.check_wanted()
         return self.open_image(data, self.models.current, top_k, request.context)
 

@@ -56,14 +56,13 @@ def _declared(content_type: str) -> str:
     return parse_options_header(content_type)[0].lower()
 
 
-def single_image(body: bytes, content_type: str | None, max_image_bytes: int) -> bytes:
+def single_image(body: bytes, content_type: str | None) -> bytes:
     """The one image of a body, sent raw or as the only file of a multipart form.
 
     Raises:
         WrongMediaType: the declared type is neither an image nor a form.
         BadBody: the form cannot be taken apart.
         MissingImage: there is no image, or there are several.
-        BodyTooLarge: it has more than ``max_image_bytes``.
     """
     data = body
     if check_media_type(content_type):
@@ -73,7 +72,6 @@ def single_image(body: bytes, content_type: str | None, max_image_bytes: int) ->
         data = files[0].data
     if not data:
         raise MissingImage("the request holds no image")
-    check_image_bytes(data, max_image_bytes)
     return data
 
 
