@@ -22,6 +22,9 @@ DATASETS = ("cifar10", "folder")
 LOSSES = ("cross-entropy", "squared-error")
 PRECISIONS = ("float32", "bfloat16")
 LARGEST_SIDE = 512
+# What stands for the output's suffix in the name of its run folder; the second one where the first
+# would be the folder of the images: --data pets --output pets.onnx.
+RUN_SUFFIXES = ("", ".run")
 TEST_FRACTION = 0.2  # of a folder without train/ and test/, for the final figures
 
 
@@ -233,7 +236,9 @@ class TrainConfig:
         choices=PRECISIONS,
     )
     seed: int = option("training", "makes the run repeatable", default=0, low=0, high=2**31 - 1)
-    flip: bool = option("augmentation", "mirror half of the images left to right", default=True)
+    flip: bool = option(
+        "augmentation", "mirror half of the images left to right", default=True, chosen=True
+    )
     shift: int = option(
         "augmentation",
         "move images by up to so many pixels, edges mirrored",
@@ -276,8 +281,8 @@ class TrainConfig:
     )
     run: Path | None = option(
         "output",
-        "folder for checkpoint, log and run.toml (the output's path without its suffix, if not "
-        "given)",
+        "folder for checkpoint, log and run.toml (if not given, the output's path without its "
+        "suffix, or with .run for it where that is the folder of the images)",
         default=None,
         kind=PATH,
         identity=False,
@@ -318,10 +323,11 @@ class TrainConfig:
     def _check_paths(self) -> None:
         if self.run_folder == self.output:
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
-        if self.data and self.run_folder.resolve().is_relative_to(self.data.resolve()):
+        if self._is_among_images(self.run_folder):
+            flag = "--run" if self.run else "--output"
             raise ConfigError(
-                f"--run: {self.run_folder} lies in {self.data}, among the images: give another "
-                "--run, or another --output"
+                f"{flag}: the run folder {self.run_folder} lies in {self.data}, among the images: "
+                f"give another {flag}"
             )
 
     @property
@@ -332,7 +338,13 @@ class TrainConfig:
     @property
     def run_folder(self) -> Path:
         """Where checkpoint, log and run.toml lie."""
-        return self.run or self.output.with_suffix("")
+        if self.run:
+            return self.run
+        usual, other = (self.output.with_suffix(suffix) for suffix in RUN_SUFFIXES)
+        return other if self._is_among_images(usual) else usual
+
+    def _is_among_images(self, path: Path) -> bool:
+        return bool(self.data and path.resolve().is_relative_to(self.data.resolve()))
 
     @property
     def pixel_file(self) -> Path:
