@@ -32,10 +32,10 @@ from training.progress import bar, say
 VISITS = 10_000  # images that a trial learns from, one that comes twice counted twice
 EPOCHS = 25  # that it has at the most, where there are few images
 ASKED = 2_000  # of the validation images
-SECONDS = 30.0  # that it may take, however large the network is
+SECONDS = 60.0  # that it may take, however large the network is
 BUDGET_SHARE = 1 / 8  # of --max-minutes, likewise
 HARM = 1 / 2  # of the right answers that mirroring makes wrong, from where it is left off
-DOUBT = 0.05  # the chance of finding harm where there is none
+DOUBT = 0.1  # the chance of finding harm where HARM of each label is lost; far less where less is
 USUAL_SECONDS = 300.0  # of a run's training, where nothing is said about its length
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 100
 
