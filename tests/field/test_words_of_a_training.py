@@ -1,4 +1,4 @@
-"""What a training says: each value with its name, an epoch once it is saved, and what comes next."""
+"""What a training says: values with names, an epoch once it is saved, and what comes next."""
 
 import fcntl
 import os

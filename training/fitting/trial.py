@@ -31,6 +31,7 @@ from training.progress import bar, say
 
 VISITS = 10_000  # images that a trial learns from, one that comes twice counted twice
 EPOCHS = 25  # that it has at the most, where there are few images
+LEARNED = 0.98  # of the training images answered rightly: then it knows enough
 ASKED = 2_000  # of the validation images
 SECONDS = 60.0  # that it may take, however large the network is
 BUDGET_SHARE = 1 / 8  # of --max-minutes, likewise
@@ -151,7 +152,11 @@ def _train(state: TrainingState, visits: int) -> float:
     losses = np.zeros(images, np.float32)
     with bar(total=pace.steps, unit="step", desc="trial", leave=False) as progress:
         for epoch in range(math.ceil(visits / images)):
-            train_epoch(state, timed, epoch=epoch, losses=losses, pace=pace, progress=progress)
+            sums = train_epoch(
+                state, timed, epoch=epoch, losses=losses, pace=pace, progress=progress
+            )
+            if sums.correct >= LEARNED * images:
+                break
     if len(ends) == 1:
         return (ends[0] - began) / sizes[0]
     return (ends[-1] - ends[0]) / sum(sizes[1:])  # the first one waits for a compiler
