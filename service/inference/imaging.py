@@ -55,10 +55,12 @@ DRAFT_OVERSAMPLING = 6
 _DRAFT_SCALES = (8, 4, 2)
 
 # A progressive JPEG costs one pass over its pixels for each scan. An image of the largest size may
-# have this many scans, a smaller one more. Encoders make about 10. A JPEG that is scaled while it
-# is decoded may have this many times the pixels.
+# have this many scans, a smaller one more. Encoders make about 10.
 MAX_SCANS = 20
 _LEAST_SCAN_BYTES = 10
+# A baseline JPEG is scaled while it is decoded, and takes little memory then; but time: 2 s for
+# this many pixels. Phones have up to 200 million.
+MAX_SCALED_PIXELS = 1_000_000_000
 
 # These decoders are written in Python and take some 0.2 us per pixel or byte: fewer are allowed.
 _SLOW_DECODERS = ("bmp_rle", "ppm", "ppm_plain")
@@ -320,7 +322,8 @@ def _check_header(size: tuple[int, int], limits: ImageLimits, *, scales: bool) -
 
     Where its decoder ``scales`` it, this bounds the time alone.
     """
-    return _check_pixels(size, limits.max_pixels * (MAX_SCANS if scales else 1), "has")
+    allowed = max(MAX_SCALED_PIXELS, limits.max_pixels) if scales else limits.max_pixels
+    return _check_pixels(size, allowed, "has")
 
 
 def _check_decoded(size: tuple[int, int], limits: ImageLimits) -> None:
@@ -352,7 +355,8 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
     if (
         image.format == "JPEG"
         and len(data) // _LEAST_SCAN_BYTES * pixels > passes
-        and count_jpeg_scans(data) * pixels > passes
+        and (scans := count_jpeg_scans(data)) > 1
+        and scans * pixels > passes
     ):
         raise TooManyPixels("the JPEG image has too many scans for its number of pixels")
 
