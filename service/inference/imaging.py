@@ -396,10 +396,13 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     image.info.pop("xmp", None)  # before load(), which may turn a TIFF by it
     if image.format != "JPEG":
         image.load()  # only a JPEG always has its EXIF before its pixels
-    exif = Image.Exif()
     try:
-        exif.load(_exif_bytes(image))
-        value = exif.get(ExifTags.Base.Orientation, 1)
+        content = _exif_bytes(image)
+        if not content:
+            return 1
+        exif = Image.Exif()
+        exif.load(content)
+        value = exif.get(ExifTags.Base.Orientation)
     except DECODE_ERRORS:
         return 1
     return value if value in _TURNS else 1
