@@ -22,6 +22,9 @@ class Headers(Protocol):
     def get(self, name: str, default: str, /) -> str:
         """The first value of a name, in whatever case it was sent."""
 
+    def getlist(self, name: str, /) -> list[str]:
+        """All values of a name."""
+
 
 @dataclass(slots=True)
 class RequestContext:
