@@ -22,6 +22,10 @@ class Headers(Protocol):
     def get(self, name: str, default: str, /) -> str:
         """The first value of a name, in whatever case it was sent."""
 
+
+class AllHeaders(Headers, Protocol):
+    """The same, where a name may be there several times."""
+
     def getlist(self, name: str, /) -> list[str]:
         """All values of a name."""
 

@@ -7,7 +7,7 @@ from service.runtime.shared_state import SharedState
 from service.serving.admission import Admission
 from service.serving.auth import Auth
 from service.serving.batcher import Batcher
-from service.serving.context import Headers
+from service.serving.context import AllHeaders
 from service.serving.errors import NotReady
 from service.serving.pipeline import PredictRequest
 from service.serving.uploads import check_codings, check_length, check_media_type
@@ -48,7 +48,7 @@ class Endpoints:
             PREDICT_BATCH: Endpoint(self._check_form_head, batcher.answer_many),
         }
 
-    def check_head(self, path: str, headers: Headers, length: int | None) -> int:
+    def check_head(self, path: str, headers: AllHeaders, length: int | None) -> int:
         """Before a body is read: the number of its bytes to read at most.
 
         Raises:

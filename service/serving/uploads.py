@@ -121,7 +121,9 @@ def single_image(body: bytes, content_type: str | None) -> bytes:
             raise MissingImage(f"the form holds {len(files)} files, send exactly one")
         data = files[0].image()
     if not data:
-        raise MissingImage("the request has no bytes: send the image file's own bytes, or a form with the file")
+        raise MissingImage(
+            "the request has no bytes: send the image file's own bytes, or a form with the file"
+        )
     return data
 
 
@@ -159,9 +161,7 @@ def uploads(body: bytes, content_type: str | None, max_files: int = 1) -> list[U
     """
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     if not boundary:
-        raise BadBody(
-            "the form's content type names no boundary: leave it to the HTTP library, which adds one"
-        )
+        raise BadBody("the form's content type names no boundary: leave it to the HTTP library")
     decoder = _Decoder(boundary.encode(), max_parts=max_files + _TEXT_PARTS)
     try:
         found = _files(decoder, body)
