@@ -14,6 +14,9 @@ _HEAD_BYTES = 1024
 _ENCODED_BYTES = 64
 # What decoders put in the place of bytes that are no UTF-8.
 _REPLACED = "\ufffd".encode()
+# Formats that begin with text. A file of theirs is none as a whole, but for a BMP of one colour,
+# which is as long as it says.
+_BEGIN_AS_TEXT = ("WEBP", "GIF", "BMP")
 # Where some formats say how long the file is: the place of four bytes, and what they leave out.
 _LENGTHS = {"BMP": (2, 0), "WEBP": (4, 8)}
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -69,14 +72,13 @@ def damage(data: bytes, image_format: str) -> str | None:
     """How bytes that begin like an image were changed on their way, so that they are none any more.
 
     Pillow shows some of them, in wrong colours. All formats but PPM have zero bytes in their
-    headers, and those of compressed pixels are never text. It goes on behind "the bytes are".
+    headers. The words go on behind "the bytes are".
     """
-    if image_format in ("PPM", "TIFF"):
-        return None
-    if _is_stripped(data):
+    if image_format != "PPM" and _is_stripped(data):
         return f"a {image_format} image {_STRIPPED}"
+    if image_format not in _BEGIN_AS_TEXT:
+        return None
     text = _is_utf8(data[:_HEAD_BYTES]) and not data.isascii() and _is_utf8(data)
-    # A BMP of one colour can be text, but then it is as long as it says.
     if text and not _has_its_length(data, image_format):
         return f"a {image_format} image {_READ_AS_TEXT}"
     return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -75,10 +76,10 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
         WrongMediaType: the type says that the body is no image (or no multipart, where only that
             is taken).
     """
-    declared = _media_type(content_type or "")
+    declared, says_other = _declared(content_type or "")
     if declared == MULTIPART:
         return True
-    if multipart_only or _OTHER.fullmatch(declared):
+    if multipart_only or says_other:
         wanted = MULTIPART if multipart_only else f"an image's bytes as image/…, or {MULTIPART}"
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
@@ -98,6 +99,13 @@ def check_codings(fields: Iterable[str]) -> None:
     if found:
         named = ", ".join(found)[:_NAMED_CHARACTERS]
         raise UnsupportedCoding(f"the bytes are declared as {named}: send them without a coding")
+
+
+@lru_cache(maxsize=64)  # clients have few of them
+def _declared(content_type: str) -> tuple[str, bool]:
+    """A request's media type, and whether it says that the body is no image."""
+    declared = _media_type(content_type)
+    return declared, _OTHER.fullmatch(declared) is not None
 
 
 def _media_type(content_type: str) -> str:
