@@ -71,7 +71,8 @@ class SharedState:
 
     def set_ready(self, slot: int, *, ready: bool) -> None:
         """Say whether the worker in this slot can answer."""
-        self._shared[3 + slot] = 1 if ready else 2 * self.was_ready(slot)
+        if ready or self.was_ready(slot):
+            self._shared[3 + slot] = 1 if ready else 2
 
     def set_connections(self, slot: int, count: int) -> None:
         """Say how many clients are connected to the worker in this slot."""
