@@ -24,6 +24,7 @@ from service.inference.errors import (
     ModelUnreadable,
     UnknownProvider,
 )
+from service.inference.foreign_files import foreign_kind
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -106,6 +107,9 @@ class Classifier:
             CardError: no card, or not one of this schema.
             ContractMismatch: inputs, outputs or labels are not as promised.
         """
+        kind = foreign_kind(data)
+        if kind is not None:
+            raise ModelUnreadable(f"model file {path} {kind}")
         session = _open_session(data, path, threads, _usable(providers))
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
