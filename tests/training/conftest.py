@@ -114,7 +114,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     folder = tmp_path_factory.mktemp("trained")
     config = TrainConfig(
         dataset="folder",
-        data=fill_folder(folder / "photos"),
+        data=fill_folder(folder / "photos", side=24),  # no file of any other folder here
         epochs=1,
         batch_size=64,
         output=folder / "model.onnx",

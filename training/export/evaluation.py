@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import Figures, LabelFigures
+from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
 from training.export.answers import ask
 from training.export.calibration import calibration_error
-from training.progress import bar, name_some
+from training.export.seen import seen_by
+from training.progress import bar
 
 BATCH = 100
+Z_95 = 1.959964  # 95 % of a normal distribution lie within so many deviations
 
 
 def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
@@ -67,7 +71,8 @@ def _label_figures(answered: NDArray[np.bool_], shown: NDArray[np.bool_]) -> Lab
 def evaluate(options: argparse.Namespace) -> Figures:
     """Figures of the model file `options.model` on the images in `options.data`.
 
-    A folder with `train/` and `test/` gives its test images, any other all of its images.
+    A folder with `train/` and `test/` gives its test images, any other all of its images but for
+    those that the model was trained on.
 
     Raises:
         DataError: the images cannot be read, or show other labels than the model knows.
@@ -75,19 +80,29 @@ def evaluate(options: argparse.Namespace) -> Figures:
     """
     classifier = Classifier.load(options.model)
     card = classifier.card
-    found = ask(classifier, options.data, strict=options.strict)
-    name_some(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
-    split = "test" if found.is_test else "all"
+    seen = seen_by(options.model, card, options.data)
+    found = ask(classifier, options.data, strict=options.strict, seen=seen)
+    tell_unreadable(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
+    split = "seen" if found.is_seen else "test" if found.is_test or found.left_out else "all"
     return figures(
         found.probabilities, found.targets, card.labels, split=split, parity=card.figures.parity
     )
 
 
+def interval(share: float, images: int) -> tuple[float, float]:
+    """Where the share of all images lies that is `share` of these: 95 %, by Wilson's score."""
+    weight = Z_95**2 / images
+    middle = (share + weight / 2) / (1 + weight)
+    margin = Z_95 / (1 + weight) * math.sqrt((share * (1 - share) + weight / 4) / images)
+    return max(0.0, middle - margin), min(1.0, middle + margin)
+
+
 def table(found: Figures) -> str:
     """The figures as lines to read."""
+    low, high = interval(found.accuracy, found.images)
     lines = [
         f"images             {found.images} ({found.split})",
-        f"accuracy           {found.accuracy:.4f}",
+        f"accuracy           {found.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})",
         f"calibration error  {found.calibration_error:.4f}",
         "",
         "precision  recall  images  label",
