@@ -90,7 +90,7 @@ def evaluate(words: Sequence[str]) -> None:
     if not options.json:
         _print(evaluation.table(found))
         return
-    margin = evaluation.interval(found.accuracy, found.images)
+    margin = evaluation.interval(found)
     _print(_pretty({**msgspec.structs.asdict(found), "accuracy_interval": margin}))
 
 

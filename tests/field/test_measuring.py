@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.inference.classifier import Classifier
-from service.inference.contract import ModelCard
+from service.inference.contract import Figures, ModelCard
 from tests.tiny_model import make_card, write_model
 from tests.training.conftest import TrainedModel, fill_folder, image_file
 from training.cli import main
@@ -16,7 +16,7 @@ from training.errors import DataError
 from training.export import evaluation
 
 
-def evaluate(model: Path, data: Path) -> evaluation.Figures:
+def evaluate(model: Path, data: Path) -> Figures:
     return evaluation.evaluate(argparse.Namespace(model=model, data=data, strict=False))
 
 
@@ -43,6 +43,19 @@ def test_only_test_images_are_measured_on_the_folder_one_trained_on(
     assert "30 of 36 images are left out, as the model was trained with them:" in said
     assert f"  {photos}/blue/" in said
     assert "  and 20 more" in said
+
+
+def test_a_report_on_the_folder_one_trained_on_leaves_them_out_too(
+    trained: tuple[Path, Path, ModelCard], tmp_path: Path
+) -> None:
+    model, photos, _ = trained
+    page = tmp_path / "report.html"
+
+    assert main(["report", str(model), "--data", str(photos), "--output", str(page)]) == 0
+
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert "Measured on 6 images of" in text
+    assert "Left out are 30 others" in text
 
 
 def test_what_the_folder_has_gained_is_measured_too(
@@ -159,28 +172,17 @@ def test_known_labels_may_hold_folders_alone(tiny_model: Path, tmp_path: Path) -
     assert evaluate(tiny_model, tmp_path).images == 4
 
 
-@pytest.mark.parametrize(
-    ("share", "images", "low", "high"),
-    [  # Wilson's interval, as tables have it
-        (0.98, 50, 0.8950, 0.9965),
-        (0.5, 10, 0.2366, 0.7634),
-        (0.0, 10, 0.0, 0.2775),
-        (1.0, 1, 0.2065, 1.0),
-    ],
-)
-def test_the_margin_is_wilsons(share: float, images: int, low: float, high: float) -> None:
-    assert evaluation.interval(share, images) == pytest.approx((low, high), abs=5e-5)
-
-
 def test_accuracy_is_printed_with_its_margin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """98.0 % of 50 may be 90 % or 99.6 % of many."""
     model = write_model(tmp_path / "m.onnx", make_card())
-    folder = fill_folder(tmp_path / "photos", images=2)
+    folder = fill_folder(tmp_path / "photos", images=49, labels=("red",))
+    (folder / "red" / "blue.png").write_bytes(image_file("blue", 0))
 
     assert main(["evaluate", str(model), "--data", str(folder)]) == 0
-    assert "accuracy           1.0000 (95 %: 0.6097 to 1.0000)" in capsys.readouterr().out
+    assert "accuracy           0.9800 (0.8950 to 0.9965, 95 % sure)" in capsys.readouterr().out
     assert main(["evaluate", str(model), "--data", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy_interval"] == pytest.approx(
-        [0.6097, 1.0], abs=5e-5
+        [0.8950, 0.9965], abs=5e-5
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +15,10 @@ from training.data.pixels import Images
 from training.export.answers import ask
 from training.export.calibration import calibration_error
 from training.export.seen import seen_by
+from training.intervals import share_interval
 from training.progress import bar
 
 BATCH = 100
-Z_95 = 1.959964  # 95 % of a normal distribution lie within so many deviations
 
 
 def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
@@ -89,20 +88,17 @@ def evaluate(options: argparse.Namespace) -> Figures:
     )
 
 
-def interval(share: float, images: int) -> tuple[float, float]:
-    """Where the share of all images lies that is `share` of these: 95 %, by Wilson's score."""
-    weight = Z_95**2 / images
-    middle = (share + weight / 2) / (1 + weight)
-    margin = Z_95 / (1 + weight) * math.sqrt((share * (1 - share) + weight / 4) / images)
-    return max(0.0, middle - margin), min(1.0, middle + margin)
+def interval(found: Figures) -> tuple[float, float]:
+    """Where the accuracy on many more such images lies, 95 % sure."""
+    return share_interval(round(found.accuracy * found.images), found.images)
 
 
 def table(found: Figures) -> str:
     """The figures as lines to read."""
-    low, high = interval(found.accuracy, found.images)
+    low, high = interval(found)
     lines = [
         f"images             {found.images} ({found.split})",
-        f"accuracy           {found.accuracy:.4f} (95 %: {low:.4f} to {high:.4f})",
+        f"accuracy           {found.accuracy:.4f} ({low:.4f} to {high:.4f}, 95 % sure)",
         f"calibration error  {found.calibration_error:.4f}",
         "",
         "precision  recall  images  label",

@@ -20,6 +20,10 @@ class Seen:
     digests: frozenset[str] = frozenset()
     paths: frozenset[Path] = frozenset()
 
+    def __or__(self, other: Seen) -> Seen:
+        """What either has seen."""
+        return Seen(self.digests | other.digests, self.paths | other.paths)
+
     def has(self, path: Path, digest: str) -> bool:
         """Whether this file is one of them."""
         return digest in self.digests or path in self.paths
