@@ -1,6 +1,5 @@
 """Issue 17, 24: folders of storage systems are no labels, and thumbnails no images of their own."""
 
-import csv
 import dataclasses
 import io
 from pathlib import Path
@@ -17,7 +16,7 @@ from training.config import TrainConfig
 from training.data.entries import LEFTOVERS
 from training.data.folders import list_images, list_splits
 from training.data.loading import load
-from training.data.record import LEFT_OUT, RECORD
+from training.data.record import LEFT_OUT
 from training.data.twins import Twins
 
 NAMES = (
@@ -98,12 +97,7 @@ def test_a_thumbnail_is_never_learned_where_its_picture_is_measured(
 
     dataset = load(config)
 
-    with (config.run_folder / RECORD).open(encoding="utf-8", newline="") as table:
-        kept = {
-            Path(row["file"]): row["split"]
-            for row in csv.DictReader(table)
-            if row["split"] != LEFT_OUT
-        }
+    kept = {Path(row.file): row.split for row in dataset.record if row.split != LEFT_OUT}
     assert sum(dataset.counts().values()) == len(kept)
     assert [*map(len, by_picture(kept).values())] == [1] * 12
     assert f"the same image in two splits: {len(split_of) - len(kept)};" in capsys.readouterr().err

@@ -25,11 +25,11 @@ from service.inference.errors import ImageError
 from service.inference.formats import READABLE_FORMATS
 from service.inference.imaging import DecodedImage, ImageLimits, decode_image
 from training.config import TrainConfig
-from training.data import record
 from training.data.dataset import Split
 from training.data.entries import HEIC_ADVICE
 from training.data.folders import Listing
 from training.data.pixels import PixelFile, PixelWriter
+from training.data.record import LEFT_OUT, Row, digest_of
 from training.data.twins import Twins
 from training.errors import DataError
 from training.progress import bar, name_some, say
@@ -63,7 +63,7 @@ def decoded(
             image = decode_image(content, size, resize, LIMITS)
         except (ImageError, OSError) as error:
             return _ADDRESS.sub("", str(error))
-        return ReadFile(image, record.digest_of(content))
+        return ReadFile(image, digest_of(content))
 
     def read_some(some: Sequence[Path]) -> list[ReadFile | str]:
         return [read(path) for path in some]
@@ -89,8 +89,10 @@ def decoded(
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
-def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Split, Split, Split]:
-    """Train, validation and test of the listed files, decoded into `config.pixel_file`.
+def decode_splits(
+    config: TrainConfig, listings: dict[str, Listing]
+) -> tuple[Split, Split, Split, tuple[Row, ...]]:
+    """Train, validation and test of the listed files, decoded into `config.pixel_file`; a record.
 
     Says which files are unreadable and which images come more than once. An image that is in
     two splits (see `Twins`, whatever the files are called) is left out of the one that is
@@ -103,7 +105,7 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
     """
     path = config.pixel_file
     twins = Twins()
-    rows: list[record.Row] = []
+    rows: list[Row] = []
     spans: dict[str, tuple[int, NDArray[np.int64]]] = {}
     try:
         with PixelWriter(path) as writer:
@@ -116,7 +118,6 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
                     kept = np.concatenate([kept, *more])
                 _require_all(kept, listings[title], title)
                 spans[title] = first, kept
-        record.write(rows, config.run_folder)
     except OSError as error:
         raise DataError(f"decoded images cannot be kept in {path}: {error}") from error
     finally:
@@ -126,7 +127,7 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
         first, targets = spans[title]
         return Split(PixelFile(path, first, len(targets), config.image_size), targets)
 
-    return split("train"), split("validation"), split("test")
+    return split("train"), split("validation"), split("test"), tuple(rows)
 
 
 def _made_up(
@@ -151,7 +152,7 @@ class _Keeper:
     config: TrainConfig
     writer: PixelWriter
     twins: Twins
-    rows: list[record.Row]
+    rows: list[Row]
 
     def images(self, title: str, listing: Listing) -> NDArray[np.int64]:
         """Append a split's images to the file; the labels of those that it keeps."""
@@ -167,8 +168,8 @@ class _Keeper:
                         raise DataError(f"{broken[-1]} (--strict)")
                     continue
                 is_new = self.twins.is_new_to(title, path, listing.labels[target], result.image)
-                split = title if is_new else record.LEFT_OUT
-                self.rows.append(record.Row(split, str(path), result.digest))
+                split = title if is_new else LEFT_OUT
+                self.rows.append(Row(split, str(path), result.digest))
                 if is_new:
                     self.writer.add(result.image.pixels)
                     kept.append(int(target))

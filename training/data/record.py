@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.atomic_files import write_whole
-from training.errors import DataError
+from training.errors import DataError, RunError
 
 RECORD = "images.csv"
 LEFT_OUT = "left out"  # in place of a split: the same image is in another one
@@ -34,12 +34,16 @@ def digest_of(content: bytes) -> str:
 
 
 def write(rows: Iterable[Row], run_folder: Path) -> None:
-    """Keep the table in a run folder. Raises OSError."""
+    """Keep the table in a run folder. Raises RunError."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(Row._fields)
     table.writerows(rows)
-    write_whole(run_folder / RECORD, text.getvalue().encode("utf-8", "surrogateescape"))
+    path = run_folder / RECORD
+    try:
+        write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def used(run_folder: Path) -> frozenset[str] | None:
