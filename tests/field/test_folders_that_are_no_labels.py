@@ -118,7 +118,7 @@ def test_a_wrapped_part_is_refused_with_what_it_wraps(tmp_path: Path) -> None:
     assert f"give --data {folder}/train/train" in refused(folder)
 
 
-def test_folders_inside_labels_are_labels_no_more_than_before(tmp_path: Path) -> None:
+def test_folders_inside_labels_stay_possible(tmp_path: Path) -> None:
     """What the refusal advises works, and where one reading is left nothing is asked."""
     years = fill(tmp_path / "years", "cat", "cat/2019", "cat/2020", "dog", "dog/2019", "dog/2020")
     images = fill(tmp_path / "wordnet", "n01/images", "n02/images")

@@ -77,16 +77,14 @@ def entries(folder: Path, passed: PassedOver | None = None) -> list[Path]:
 
 
 def _is_wanted(path: Path, passed: PassedOver) -> bool:
-    if path.is_file():
-        return True
-    if not path.is_dir():
-        what = "a link that leads nowhere" if path.is_symlink() else "neither file nor folder"
-        passed.links.append(f"{path} is {what}")
-        return False
-    if path.name.casefold() in LEFTOVERS:
+    if path.name.casefold() in LEFTOVERS:  # first: systems may refuse to say more of them
         passed.leftovers[path.name] += 1
         return False
-    return True
+    if path.is_file() or path.is_dir():
+        return True
+    what = "a link that leads nowhere" if path.is_symlink() else "neither file nor folder"
+    passed.links.append(f"{path} is {what}")
+    return False
 
 
 def folders_in(folder: Path) -> list[Path]:

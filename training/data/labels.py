@@ -54,7 +54,7 @@ def require_labels(folder: Path, folders: Sequence[Path], inside: Sequence[Path]
     """Raise DataError where nothing can be a label, and say what to do with what is there."""
     if folders:
         return
-    advice = "it needs a folder of images for each of two or more labels, as in cat/1.jpg"
+    advice = "it needs a folder of images for each label, as in cat/1.jpg"
     archives = [path for path in inside if path.suffix.lower() in _ARCHIVES]
     tables = [path for path in inside if path.suffix.lower() in _TABLES]
     if archives:
