@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from service.inference.contract import ModelCard
 from training.atomic_files import make_folder, remove_drafts, require_writable, write_whole
 from training.config import TrainConfig
+from training.data import record
 from training.data.loading import load
 from training.errors import ExportError, RunError
 from training.export.calibration import fit_temperature
@@ -59,6 +60,7 @@ def train(
     model = loop.fit(config, dataset, saved, started)
     logits = predict_logits(model, dataset.validation.images)
     temperature = fit_temperature(logits, dataset.validation.targets)
+    record.write(dataset.record, config.run_folder)
     try:
         card = model_file.export(model, temperature, config, dataset)
     except ExportError as error:

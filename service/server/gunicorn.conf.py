@@ -22,6 +22,7 @@ from service.runtime.machine import SPARE_DESCRIPTORS, raise_descriptor_limit
 from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
 from service.runtime.sizing import Sizing
 from service.server.drain import Drain
+from service.server.failed_start import FailedStart
 from service.settings import Settings
 
 return_large_blocks()  # workers inherit it, and this
@@ -29,8 +30,6 @@ descriptors = raise_descriptor_limit()
 sizing = Sizing.fitted(Settings.from_environ())
 settings = sizing.settings
 
-_host = settings.host.strip("[]")
-bind = f"[{_host}]:{settings.port}" if ":" in _host else f"{_host}:{settings.port}"
 workers = sizing.workers
 worker_class = {
     "asyncio": "service.server.worker.Worker",
@@ -58,6 +57,8 @@ def on_starting(server: Arbiter) -> None:
     """Before any fork: what the workers will share."""
     for line in sizing.lowered:
         server.log.warning(line)
+    if "GUNICORN_CMD_ARGS" in os.environ:
+        server.log.warning("GUNICORN_CMD_ARGS is not read: LABELSERVE_ variables are the settings")
     if descriptors < worker_connections + SPARE_DESCRIPTORS:
         server.log.warning(
             "a worker holds %d connections at most, by its limit of open files",
@@ -71,6 +72,7 @@ def on_starting(server: Arbiter) -> None:
         sys.exit(f"cannot start: heartbeats and metrics need /dev/shm: {error}")
     os.environ[prometheus.FOLDER_VARIABLE] = folder
     server.handle_term = Drain(server, server.state, settings.drain_seconds)
+    server.handle_chld = server.handle_cld = FailedStart(server, server.state)
     # gunicorn's own reload would replace the workers, and accept a model that does not open.
     server.handle_hup = server.state.hang_up
 

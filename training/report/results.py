@@ -68,6 +68,8 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
         card=card,
         folder=folder.resolve().name,
         is_test=answers.is_test,
+        is_seen=answers.is_seen,
+        left_out=answers.left_out,
         images=count,
         wrong=count - right,
         accuracy=answers.accuracy,
