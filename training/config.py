@@ -22,9 +22,6 @@ DATASETS = ("cifar10", "folder")
 LOSSES = ("cross-entropy", "squared-error")
 PRECISIONS = ("float32", "bfloat16")
 LARGEST_SIDE = 512
-# What stands for the output's suffix in the name of its run folder; the second one where the first
-# would be the folder of the images: --data pets --output pets.onnx.
-RUN_SUFFIXES = ("", ".run")
 TEST_FRACTION = 0.2  # of a folder without train/ and test/, for the final figures
 
 
@@ -340,7 +337,7 @@ class TrainConfig:
         """Where checkpoint, log and run.toml lie."""
         if self.run:
             return self.run
-        usual, other = (self.output.with_suffix(suffix) for suffix in RUN_SUFFIXES)
+        usual, other = run_folders(self.output)
         return other if self._is_among_images(usual) else usual
 
     def _is_among_images(self, path: Path) -> bool:
@@ -379,6 +376,14 @@ class TrainConfig:
     def _values(self, wanted: Callable[[dataclasses.Field[Any]], bool]) -> dict[str, Any]:
         fields = filter(wanted, dataclasses.fields(self))
         return {item.name: publishable(getattr(self, item.name)) for item in fields}
+
+
+def run_folders(model: Path) -> tuple[Path, Path]:
+    """Where a model file's run lies, unless it is said: the second where the first is the images'.
+
+    As in --data pets --output pets.onnx: pets/ are the images, pets.run/ is the run folder.
+    """
+    return model.with_suffix(""), model.with_suffix(".run")
 
 
 def check(item: dataclasses.Field[Any], value: Any) -> None:

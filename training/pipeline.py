@@ -60,11 +60,11 @@ def train(
     model = loop.fit(config, dataset, saved, started)
     logits = predict_logits(model, dataset.validation.images)
     temperature = fit_temperature(logits, dataset.validation.targets)
-    record.write(dataset.record, config.run_folder)
     try:
+        record.write(dataset.record, config.run_folder)
         card = model_file.export(model, temperature, config, dataset)
-    except ExportError as error:
-        raise ExportError(
+    except (ExportError, RunError) as error:
+        raise type(error)(
             f"{error}; the weights are kept, and --resume exports them again: --output may be "
             "another then, and --quantize left out"
         ) from error

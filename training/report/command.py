@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.inference.errors import ImageError
 from training.atomic_files import require_writable
-from training.config import RUN_SUFFIXES
+from training.config import run_folders
 from training.errors import DataError
 from training.options import Parser
 
@@ -59,8 +59,7 @@ def _log_of(model: Path, run: Path | None) -> Log | None:
 
     if run is not None:
         return results.read_log(run)
-    folders = (model.with_suffix(suffix) for suffix in RUN_SUFFIXES)
-    found = next((folder for folder in folders if (folder / results.LOG).is_file()), None)
+    found = next((f for f in run_folders(model) if (f / results.LOG).is_file()), None)
     return None if found is None else results.read_log(found)
 
 
