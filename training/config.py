@@ -318,7 +318,7 @@ class TrainConfig:
             raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
 
     def _check_paths(self) -> None:
-        if self.run_folder == self.output:
+        if self.output in (self.run_folder, self.run or run_folders(self.output)[0]):
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
         if self._is_among_images(self.run_folder):
             flag = "--run" if self.run else "--output"
