@@ -167,7 +167,11 @@ class Server:
 
     @property
     def log(self) -> list[str]:
-        """The lines on standard output so far."""
+        """The lines on standard output so far; a thread of each process writes them, soon."""
+        sizes = [self.output.stat().st_size]
+        while len(sizes) < 4 or len(set(sizes[-4:])) > 1:
+            time.sleep(0.01)
+            sizes.append(self.output.stat().st_size)
         return self.output.read_text(encoding="utf-8").splitlines()
 
     @property

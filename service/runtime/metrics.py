@@ -129,6 +129,9 @@ class Metrics:
         self.worker_restarts = self._counter(
             "worker_restarts", "Workers that took the place of one that had ended."
         )
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped", "Lines of the log that nobody read in time."
+        )
         # To find a series by its labels costs more than to count in it; there are few of them.
         self._requests = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)

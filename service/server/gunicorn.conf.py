@@ -1,5 +1,6 @@
 """gunicorn's configuration: sizes, and hooks for what the workers share."""
 
+import logging
 import math
 import os
 import shutil
@@ -24,6 +25,7 @@ from service.runtime.sizing import Sizing
 from service.server.drain import Drain
 from service.settings import Settings
 
+logging.captureWarnings(True)  # the reader of standard error may sleep as well
 return_large_blocks()  # workers inherit it, and this
 descriptors = raise_descriptor_limit()
 sizing = Sizing.fitted(Settings.from_environ())
