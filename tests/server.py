@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -312,11 +312,22 @@ def server_environ(model: Path | None, port: int, settings: Mapping[str, object]
 
 def launch(model: Path | None, folder: Path, port: int | None = None, **settings: object) -> Server:
     """A server's processes, not waited for; ``settings`` in lower case, without the prefix."""
+    return launch_by((), model, folder, port, **settings)
+
+
+def launch_by(
+    command: Sequence[str],
+    model: Path | None,
+    folder: Path,
+    port: int | None = None,
+    **settings: object,
+) -> Server:
+    """The same, by a command that runs the command behind it."""
     port = port or free_port()
     output, errors = folder / f"stdout-{port}", folder / f"stderr-{port}"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [*command, sys.executable, "-m", "service"],
             cwd=ROOT,
             env=server_environ(model, port, settings),
             stdin=subprocess.DEVNULL,

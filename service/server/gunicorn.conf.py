@@ -3,12 +3,10 @@
 import logging
 import math
 import os
-import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 from pathlib import Path
 
 # numpy's BLAS would start a thread per core of the host; it reads this at its import.
@@ -20,6 +18,7 @@ from gunicorn.workers.base import Worker
 from service.runtime import logs, prometheus
 from service.runtime.allocator import return_large_blocks
 from service.runtime.machine import SPARE_DESCRIPTORS, raise_descriptor_limit
+from service.runtime.shared_folder import make_folder
 from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
 from service.runtime.sizing import Sizing
 from service.server.drain import Drain
@@ -68,10 +67,13 @@ def on_starting(server: Arbiter) -> None:
     server.state = SharedState(workers, sizing)
     server.slots = {}
     try:
-        folder = tempfile.mkdtemp(prefix="labelserve-", dir=worker_tmp_dir)
-    except OSError as error:
-        sys.exit(f"cannot start: heartbeats and metrics need /dev/shm: {error}")
-    os.environ[prometheus.FOLDER_VARIABLE] = folder
+        prometheus.reserve(make_folder(worker_tmp_dir), workers)
+    except (OSError, prometheus.NoRoom) as error:
+        sys.exit(
+            f"cannot start: heartbeats and metrics need {workers * prometheus.SLOT_BYTES // 1024}"
+            f" kB of /dev/shm: {error}; see docker run --shm-size, or mount an emptyDir with"
+            " medium Memory there"
+        )
     server.handle_term = Drain(server, server.state, settings.drain_seconds)
     # gunicorn's own reload would replace the workers, and accept a model that does not open.
     server.handle_hup = server.state.hang_up
@@ -116,8 +118,3 @@ def child_exit(server: Arbiter, worker: Worker) -> None:
     number = server.slots[worker]
     server.state.clear(number)
     prometheus.forget_slot(number)
-
-
-def on_exit(server: Arbiter) -> None:
-    """The service is over: its metrics too."""
-    shutil.rmtree(os.environ[prometheus.FOLDER_VARIABLE], ignore_errors=True)

@@ -11,6 +11,7 @@ import logging
 from service.inference.classifier import Classifier, FileState, file_state, read_model
 from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
 from service.runtime.metrics import Metrics
+from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing, file_size
 from service.settings import PREFIX, SettingsError
@@ -46,7 +47,8 @@ class Models:
         # Before the file is read: a later change is noticed.
         self._taken = self._seen = self._state()
         self.current = classifier or self._first()
-        self._report(self.current)
+        if classifier:
+            self._report(classifier)
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""
@@ -82,14 +84,16 @@ class Models:
             _LOG.error("new model refused: %s", error, extra={"fields": fields})
             return
         self.current = classifier
-        self._report(classifier)
         card = classifier.card
         fields = {"name": card.name, "version": card.version, "version_before": before.version}
         _LOG.info("new model answers", extra={"fields": fields})
 
     def _report(self, classifier: Classifier) -> None:
         card = classifier.card
-        self._metrics.use_model(card.name, card.version, card.labels)
+        try:
+            self._metrics.use_model(card.name, card.version, card.labels)
+        except NoRoom as error:
+            raise ModelTooLarge(f"its labels need more room for metrics: {error}") from error
 
     def _open_file(self) -> Classifier:
         """Open the file, and keep it as the last-known-good model."""
@@ -109,10 +113,13 @@ class Models:
             )
 
     def _open(self, data: bytes) -> Classifier:
+        """Open a model, and report it: one whose metrics have no room is not used."""
         providers = self._sizing.settings.providers
         try:
-            return Classifier.open(
+            classifier = Classifier.open(
                 data, self._path, threads=self._sizing.inference_threads, providers=providers
             )
         except UnknownProvider as error:
             raise SettingsError(f"{PREFIX}PROVIDERS={','.join(providers)}: {error}") from error
+        self._report(classifier)
+        return classifier
