@@ -5,8 +5,7 @@ import os
 import select
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 # Of lines that wait; some thousand requests. What comes on top of it is dropped and counted.
@@ -39,7 +38,7 @@ class LogWriter:
         """Start empty, also in a process that was forked while another thread held the lock."""
         # Reentrant: a signal's handler may log while its thread is in here.
         self._changed = threading.Condition(threading.RLock())
-        self._lines: deque[bytes] = deque()
+        self._lines: list[bytes] = []
         self._bytes = 0  # of lines that are not written yet, those of the thread included
         self._lost = 0
         self._thread: threading.Thread | None = None
@@ -54,7 +53,8 @@ class LogWriter:
             self._bytes += len(line)
             if self._thread is None:
                 self._start()
-            self._changed.notify_all()
+            elif len(self._lines) == 1:  # else it knows
+                self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
         """Wait until everything is written, at most this long."""
@@ -76,22 +76,17 @@ class LogWriter:
         turns = os.open(f"/proc/self/fd/{self._turns}", os.O_RDWR)
         while True:
             lines = self._next()
-            piece = b"".join(lines)
             fcntl.flock(turns, fcntl.LOCK_EX)
-            written = self._write(piece)
+            for piece in _pieces(lines):
+                self._finish(piece, written=self._write(b"".join(piece)))
             fcntl.flock(turns, fcntl.LOCK_UN)
-            self._finish(lines, len(piece), written=written)
 
     def _next(self) -> list[bytes]:
-        """Lines to write at once: as many as a pipe takes in one atomic write, and at least one."""
+        """All lines that wait, and at least one."""
         with self._changed:
             while not self._lines:
                 self._changed.wait()
-            lines = [self._lines.popleft()]
-            size = len(lines[0])
-            while self._lines and size + len(self._lines[0]) <= select.PIPE_BUF:
-                size += len(self._lines[0])
-                lines.append(self._lines.popleft())
+            lines, self._lines = self._lines, []
             return lines
 
     def _write(self, piece: bytes) -> bool:
@@ -108,12 +103,12 @@ class LogWriter:
                 return False
         return True
 
-    def _finish(self, lines: list[bytes], size: int, *, written: bool) -> None:
+    def _finish(self, piece: list[bytes], *, written: bool) -> None:
         """Account for a piece; if it was written, and lines were lost before, tell so."""
         with self._changed:
-            self._bytes -= size
+            self._bytes -= sum(map(len, piece))
             if not written:
-                self._lose(len(lines))
+                self._lose(len(piece))
             elif self._lost and self._bytes <= _RESUME_BYTES:
                 gap = self._gap(self._lost)
                 self._lost = 0
@@ -125,3 +120,16 @@ class LogWriter:
         self._lost += lines
         if self.on_drop is not None:
             self.on_drop(lines)
+
+
+def _pieces(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """Lines to write at once: as many as a pipe takes in one atomic write, and at least one."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > select.PIPE_BUF:
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield piece
