@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-CONFIGURATION = Path(__file__).parent / "server" / "gunicorn.conf.py"
-APPLICATION = "service.http.app:create_app()"
+_CANNOT_START = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,15 +16,48 @@ def main(arguments: list[str] | None = None) -> int:
     # numpy's BLAS would start a thread per core; it reads this at its import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     chosen = _parser().parse_args(arguments)
+    try:
+        command = _imported(chosen)
+    except (ImportError, RuntimeError) as error:
+        sys.stderr.write(f"cannot start: {_what_is_missing(error)}\n")
+        return _CANNOT_START
+    return command()
+
+
+def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
+    """A command, once all that it needs is imported."""
     if chosen.command == "predict":
         from service.serving.offline import predict_files
 
-        return _while_read(predict_files, chosen.model, chosen.files, chosen.format, chosen.top_k)
+        arguments = chosen.model, chosen.files, chosen.format, chosen.top_k
+        return partial(_while_read, predict_files, *arguments)
     if chosen.command == "card":
         from service.serving.offline import print_card
 
-        return _while_read(print_card, chosen.model)
-    return _serve()
+        return partial(_while_read, print_card, chosen.model)
+    # Process 1 of a container ignores signals without a handler; gunicorn sets its own later.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # gunicorn takes a default from it at its import, and fails there if it is no number.
+    os.environ.pop("WEB_CONCURRENCY", None)
+    # gunicorn would import the workers later, and show a traceback of what is missing.
+    from service.server import application, gthread, worker  # noqa: F401
+
+    return application.serve
+
+
+def _what_is_missing(error: ImportError | RuntimeError) -> str:
+    """One line about a package that is not there or does not run here."""
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"the package {error.name} is not installed for {sys.executable};"
+            " `make serve` installs everything into .venv-serve, use .venv-serve/bin/python"
+        )
+    # numpy wraps the reason into a page of advice.
+    reason = " ".join(str(error.__cause__ or error).split())
+    return (
+        f"a package cannot be imported: {reason.removesuffix('.')}. The system lacks a library,"
+        " or its processor, real or virtual, is too old; see docs/operations.md#run"
+    )
 
 
 def _while_read(command: Callable[..., int], *arguments: object) -> int:
@@ -43,24 +76,6 @@ def _whole_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return int(text)
-
-
-def _serve() -> int:
-    # Process 1 of a container ignores signals without a handler; gunicorn sets its own later.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    from gunicorn.app.wsgiapp import WSGIApplication
-
-    from service.runtime.sizing import Sizing
-    from service.settings import Settings, SettingsError
-
-    try:
-        Sizing.fitted(Settings.from_environ())
-    except SettingsError as error:
-        sys.stderr.write(f"cannot start: {error}\n")
-        return 2
-    sys.argv = ["gunicorn", "--config", str(CONFIGURATION), APPLICATION]
-    WSGIApplication("%(prog)s").run()
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ on this machine.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,20 @@ from service.inference.formats import DEFAULT_FORMATS, READABLE_FORMATS
 
 PREFIX = "LABELSERVE_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models" / "default.onnx"
+
+# What the kubelet puts into each pod about a Service named labelserve or labelserve-something, as
+# name=value: no setting of ours. Other names, and other values of these, are judged.
+_SERVICE_LINK = re.compile(
+    r"""LABELSERVE(?:_[A-Z0-9_]+)?_(?:
+        SERVICE_HOST=[0-9a-fA-F.:]+
+        | SERVICE_PORT(?:_[A-Z0-9_]+)?=[0-9]+
+        | PORT(?:_[0-9]+_(?:TCP|UDP|SCTP))?=(?:tcp|udp|sctp)://[0-9a-fA-F.:\[\]]+:[0-9]+
+        | PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:
+            PROTO=(?:tcp|udp|sctp) | PORT=[0-9]+ | ADDR=[0-9a-fA-F.:]+
+        )
+    )""",
+    re.VERBOSE,
+)
 
 # Bytes that boundaries and part headers may add to the images of a form.
 MULTIPART_OVERHEAD = 64 * 1024
@@ -65,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: Seconds = 30
     head_timeout: Seconds = 10
     body_timeout: Seconds = 30
-    keep_alive: SecondsOrNone = 30
+    keep_alive: SecondsOrNone = 75  # longer than most balancers keep an idle connection
     drain_seconds: SecondsOrNone = 0
     graceful_timeout: Seconds = 30
 
@@ -84,6 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings.
 
+        Kubernetes' variables about Services (``LABELSERVE_SERVICE_HOST``) are passed over.
+
         Raises:
             SettingsError: a value that does not parse or fit, or an unknown ``LABELSERVE_`` name.
         """
@@ -95,7 +112,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if values.get("api_keys") == ():  # which would admit every client
             raise SettingsError(f"{PREFIX}API_KEYS is empty: give a key, or leave it unset")
         known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
-        unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+        unknown = sorted(
+            name
+            for name, value in environ.items()
+            if name.startswith(PREFIX)
+            and name not in known
+            and not _SERVICE_LINK.fullmatch(f"{name}={value}")
+        )
         if unknown:
             raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {sorted(known)}")
         try:

@@ -1,5 +1,6 @@
-"""What every test may ask for: the tiny real model, and real photographs."""
+"""What every test may ask for: the tiny real model, a server, and its log where a test fails."""
 
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 from service.inference.classifier import Classifier
 from service.inference.imaging import DEFAULT_LIMITS
 from tests.monitoring.tools import program
+from tests.server import WORKERS, Server, start_server
 from tests.tiny_model import make_card, write_model
 
 # Folders and modules whose tests mostly wait: for containers, for Prometheus, for servers to start
@@ -57,3 +59,23 @@ def nginx() -> str:
 @pytest.fixture(scope="session")
 def tiny_classifier(tiny_model: Path) -> Classifier:
     return Classifier.load(tiny_model)
+
+
+@pytest.fixture(scope="session", params=WORKERS)
+def server(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]:
+    """A server with default limits, once under each worker. Tests leave it as they found it."""
+    with start_server(tiny_model, worker=request.param) as running:
+        yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        values: dict[str, Any] = getattr(item, "funcargs", {})
+        for name, value in values.items():
+            if isinstance(value, Server):
+                report.sections.append((f"log of {name}", value.story))
+    return report

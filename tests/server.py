@@ -298,13 +298,19 @@ def pss_bytes(pid: int) -> int:
 
 
 def server_environ(model: Path | None, port: int, settings: Mapping[str, object]) -> dict[str, str]:
-    """This process's environment, with nothing of the service's in it but what is given."""
+    """This process's environment, with nothing of the service's in it but what is given.
+
+    Settings are in lower case, without the prefix; names in upper case are other variables.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("LABELSERVE_", "PROMETHEUS_", "GUNICORN_"))
     }
-    chosen = {f"LABELSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    chosen = {
+        name if name.isupper() else f"LABELSERVE_{name.upper()}": str(value)
+        for name, value in settings.items()
+    }
     if model is not None:
         chosen["LABELSERVE_MODEL"] = str(model)
     return {**inherited, "PORT": str(port), **chosen}

@@ -119,7 +119,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             of the wrong type; the key is named.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors mark it
     except (OSError, ValueError) as error:  # both decoders' errors are ValueErrors
         raise ConfigError(f"--config: {path} cannot be read: {error}") from error
     fields = {item.name: item for item in dataclasses.fields(TrainConfig)}

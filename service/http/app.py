@@ -50,8 +50,11 @@ def _begin() -> None:
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
         request.method, request.headers, service.settings.request_timeout
     )
-    if request.url_rule is not None:
-        g.context.route = request.url_rule.rule
+    rule = request.url_rule
+    if request.method == "OPTIONS" and rule is not None:
+        return  # a browser asks without the key whether it may send one
+    if rule is not None:
+        g.context.route = rule.rule
     service.auth.check(request.path, request.headers)
 
 

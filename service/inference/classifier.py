@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Mo
 from service.inference.errors import (
     CardError,
     ContractMismatch,
+    InvalidAnswer,
     ModelNotFound,
     ModelUnreadable,
     UnknownProvider,
 )
+from service.inference.foreign_files import foreign_kind
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -104,6 +107,9 @@ class Classifier:
             CardError: no card, or not one of this schema.
             ContractMismatch: inputs, outputs or labels are not as promised.
         """
+        kind = foreign_kind(data)
+        if kind is not None:
+            raise ModelUnreadable(f"model file {path} {kind}")
         session = _open_session(data, path, threads, _usable(providers))
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
@@ -136,9 +142,15 @@ class Classifier:
     def rank(
         self, probabilities: NDArray[np.float32], top_k: int | None = None
     ) -> list[Prediction]:
-        """One row of ``predict`` as predictions, most probable first; ``top_k`` of them, or all."""
+        """One row of ``predict`` as predictions, most probable first; ``top_k`` of them, or all.
+
+        Raises:
+            InvalidAnswer: the row has NaN or infinity in it.
+        """
         # Plain numbers: to sort a row with numpy and to take it apart again costs more.
         values, labels = probabilities.tolist(), self.card.labels
+        if not math.isfinite(sum(values)):  # a sum of finite float32 is finite
+            raise InvalidAnswer("the model answered this image with NaN or infinity")
         order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
         return [Prediction(labels[i], values[i]) for i in order[:top_k]]
 
@@ -159,7 +171,9 @@ class Classifier:
             raise ContractMismatch(
                 f"the model gives {list(answer.shape)}, the card {labels} labels"
             )
-        if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 1e-3:
+        if not np.isfinite(answer).all():
+            raise ContractMismatch("the model answers a black image with NaN or infinity")
+        if abs(float(answer.sum()) - 1) > 1e-3:
             raise ContractMismatch("the model's output is not one probability per label")
 
     def _seconds(self, images: NDArray[np.uint8]) -> float:

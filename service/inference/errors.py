@@ -8,6 +8,7 @@ InferenceError
 │   ├── UnknownProvider     onnxruntime knows no execution provider of that name
 │   ├── CardError           no card, or a card that does not say what it must
 │   └── ContractMismatch    graph and card, or graph and contract, disagree
+├── InvalidAnswer           the network's answer to an image is not finite (NaN, infinity)
 └── ImageError              the image is not usable: the client's fault
     ├── EmptyImage          no bytes at all
     ├── UnsupportedFormat   not an image, or an image format that is not read here
@@ -46,6 +47,10 @@ class CardError(ModelError):
 
 class ContractMismatch(ModelError):
     """The graph is not what the contract or the card promises."""
+
+
+class InvalidAnswer(InferenceError):
+    """The network's answer to an image is not finite numbers."""
 
 
 class ImageError(InferenceError):

@@ -31,6 +31,7 @@ from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
 from service.inference.formats import DEFAULT_FORMATS, detect_format
 from service.inference.jpeg import decode_plain, plain_size
+from service.inference.lookalikes import damage, described
 
 # Pillow warns of parts of a file that it skips. An operator could do nothing about them, and a
 # client could fill the log. Switched off for good, because catch_warnings() is not thread-safe.
@@ -248,12 +249,18 @@ def _allowed_format(data: bytes, limits: ImageLimits) -> str:
     if not data:
         raise EmptyImage("the image has no bytes")
     image_format = detect_format(data)
+    if image_format is not None and image_format in limits.formats:
+        damaged = damage(data, image_format)
+        if damaged is not None:
+            raise BrokenImage(f"the bytes are {damaged}")
+        return image_format
     allowed = ", ".join(limits.formats)
+    what = described(data)
+    if what is not None:
+        raise UnsupportedFormat(f"the bytes are {what}")
     if image_format is None:
         raise UnsupportedFormat(f"the bytes are no image that is read here ({allowed})")
-    if image_format not in limits.formats:
-        raise UnsupportedFormat(f"{image_format} is not read here, send one of {allowed}")
-    return image_format
+    raise UnsupportedFormat(f"{image_format} is not read here, send one of {allowed}")
 
 
 def _bound_allocations(limits: ImageLimits) -> None:

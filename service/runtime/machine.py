@@ -2,10 +2,11 @@
 
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-_CGROUP = Path("/sys/fs/cgroup")
+from service.runtime.cgroups import PROCESS, group_folders
 
 # Descriptors that a worker needs for everything that is not a connection.
 SPARE_DESCRIPTORS = 128
@@ -18,32 +19,24 @@ class Machine(NamedTuple):
     memory: int
 
     @classmethod
-    def measure(cls, cgroup: Path = _CGROUP) -> Self:
-        """What affinity, cgroup limits and the hardware leave to this process."""
-        return cls(available_cores(cgroup), available_memory(cgroup))
+    def measure(cls, process: Path = PROCESS) -> Self:
+        """What affinity, control groups and the hardware leave to this process."""
+        return cls(available_cores(process), available_memory(process))
 
 
-def available_cores(cgroup: Path = _CGROUP) -> float:
-    """Cores by CPU affinity and by the cgroup's quota (v2, else v1), whichever is less; > 0."""
+def available_cores(process: Path = PROCESS) -> float:
+    """Cores by CPU affinity and by the quotas of all control groups, whichever is least; > 0."""
     if hasattr(os, "sched_getaffinity"):
         cores = float(len(os.sched_getaffinity(0)))
     else:
         cores = float(os.cpu_count() or 1)
-    quota = _cgroup_quota(cgroup)
-    return min(cores, quota) if quota else cores
+    return min([cores, *_quotas(process)])
 
 
-def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes by the cgroup's limit (v2, else v1) and by the hardware, whichever is less."""
+def available_memory(process: Path = PROCESS) -> int:
+    """Bytes by the limits of all control groups and by the hardware, whichever is least."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            text = (cgroup / name).read_text().strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            return min(int(text), physical)
-    return physical
+    return min([physical, *_memory_limits(process)])
 
 
 def raise_descriptor_limit() -> int:
@@ -53,16 +46,29 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def _cgroup_quota(cgroup: Path) -> float | None:
-    """The quota in cores; None without one."""
+def _quotas(process: Path) -> Iterator[float]:
+    """The quota of each control group that has one, in cores."""
+    for folder in group_folders("cpu", process):
+        words = _text(folder / "cpu.max").split() or [
+            _text(folder / "cpu.cfs_quota_us"),
+            _text(folder / "cpu.cfs_period_us"),
+        ]
+        if len(words) == 2 and all(word.isdecimal() for word in words):  # else: max, or -1
+            quota, period = map(int, words)
+            yield quota / period
+
+
+def _memory_limits(process: Path) -> Iterator[int]:
+    """The limit of each control group that has one, in bytes."""
+    for folder in group_folders("memory", process):
+        text = _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes")
+        if text.isdecimal():
+            yield int(text)
+
+
+def _text(file: Path) -> str:
+    """A file's text; empty where there is none."""
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
-        return None
-    return int(quota) / int(period)
+        return file.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

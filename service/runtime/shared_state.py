@@ -27,7 +27,7 @@ class SharedState:
     """Numbers of each slot, and behind them single bytes.
 
     Byte 0: draining; byte 1: SIGHUPs so far, modulo 256; byte 2: a worker could not start; byte
-    3 + slot: that worker is ready.
+    3 + slot: 1 while that worker is ready, 2 when it no longer is.
 
     ``sizing``: what the master worked out, for workers that start later too; ``last_model``,
     ``last_keys``: the model and the digests of API keys that were read last.
@@ -63,11 +63,16 @@ class SharedState:
     @property
     def ready(self) -> bool:
         """Whether every slot has a worker that has answered its warm-up."""
-        return all(self._shared[3:])
+        return all(byte == 1 for byte in self._shared[3:])
+
+    def was_ready(self, slot: int) -> bool:
+        """Whether a worker in this slot has ever been ready."""
+        return self._shared[3 + slot] != 0
 
     def set_ready(self, slot: int, *, ready: bool) -> None:
         """Say whether the worker in this slot can answer."""
-        self._shared[3 + slot] = int(ready)
+        if ready or self.was_ready(slot):
+            self._shared[3 + slot] = 1 if ready else 2
 
     def set_connections(self, slot: int, count: int) -> None:
         """Say how many clients are connected to the worker in this slot."""

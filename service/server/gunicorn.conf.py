@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from pathlib import Path
 
 # numpy's BLAS would start a thread per core of the host; it reads this at its import.
@@ -22,7 +21,8 @@ from service.runtime.shared_folder import make_folder
 from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
 from service.runtime.sizing import Sizing
 from service.server.drain import Drain
-from service.settings import Settings
+from service.server.failed_start import FailedStart
+from service.settings import Settings, SettingsError
 
 logging.captureWarnings(True)  # the reader of standard error may sleep as well
 return_large_blocks()  # workers inherit it, and this
@@ -30,8 +30,6 @@ descriptors = raise_descriptor_limit()
 sizing = Sizing.fitted(Settings.from_environ())
 settings = sizing.settings
 
-_host = settings.host.strip("[]")
-bind = f"[{_host}]:{settings.port}" if ":" in _host else f"{_host}:{settings.port}"
 workers = sizing.workers
 worker_class = {
     "asyncio": "service.server.worker.Worker",
@@ -59,6 +57,8 @@ def on_starting(server: Arbiter) -> None:
     """Before any fork: what the workers will share."""
     for line in sizing.lowered:
         server.log.warning(line)
+    if "GUNICORN_CMD_ARGS" in os.environ:
+        server.log.warning("GUNICORN_CMD_ARGS is not read: LABELSERVE_ variables are the settings")
     if descriptors < worker_connections + SPARE_DESCRIPTORS:
         server.log.warning(
             "a worker holds %d connections at most, by its limit of open files",
@@ -69,12 +69,12 @@ def on_starting(server: Arbiter) -> None:
     try:
         prometheus.reserve(make_folder(worker_tmp_dir), workers)
     except (OSError, prometheus.NoRoom) as error:
-        sys.exit(
-            f"cannot start: heartbeats and metrics need {workers * prometheus.SLOT_BYTES // 1024}"
-            f" kB of /dev/shm: {error}; see docker run --shm-size, or mount an emptyDir with"
-            " medium Memory there"
-        )
+        raise SettingsError(
+            f"heartbeats and metrics need {workers * prometheus.SLOT_BYTES // 1024} kB of /dev/shm:"
+            f" {error}; see docker run --shm-size, or mount an emptyDir with medium Memory there"
+        ) from error
     server.handle_term = Drain(server, server.state, settings.drain_seconds)
+    server.handle_chld = server.handle_cld = FailedStart(server, server.state)
     # gunicorn's own reload would replace the workers, and accept a model that does not open.
     server.handle_hup = server.state.hang_up
 

@@ -43,6 +43,11 @@ OTHER_BODY_BYTES = 64 * 1024
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 
+# Every response begins so. To a client that sends nothing more this much is written ahead, a byte
+# after PROBE_SECONDS and each next one after twice as long.
+BEGINNING = b"HTTP/1.1 "
+PROBE_SECONDS = 0.02
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -156,6 +161,8 @@ class Connection(asyncio.Protocol):
         self._deaf = False  # nothing more is parsed
         self._closing = False
         self._ended = False  # the client sends nothing more
+        self._probe: asyncio.TimerHandle | None = None
+        self._probed = 0  # bytes of the response that are written already
         self._write_paused = False
         self._advancing = False
         self._lingered = 0
@@ -188,13 +195,13 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends nothing more; whether the connection stays open for the answer.
 
-        A client that half closes may still wait for the answer. A prediction is not worked out on
-        that chance: most have closed.
+        A half-closed connection is one whose client waits for the answer (RFC 9112).
         """
         self._ended = True
         if self.stage is Stage.WRITING:
             return True
-        if self.stage is Stage.WORKING and not self._predicts(self._requests[0]):
+        if self.stage is Stage.WORKING:
+            self._probe_later()
             return True
         self.close()
         return False
@@ -378,6 +385,8 @@ class Connection(asyncio.Protocol):
                     break
         finally:
             self._advancing = False
+        if self._ended and self.stage in (Stage.IDLE, Stage.HEAD, Stage.BODY):
+            self.close()  # the rest of a request will not come
         self._read_on()
 
     def _go_on(self, incoming: Incoming) -> bool:
@@ -452,6 +461,8 @@ class Connection(asyncio.Protocol):
                 return
         self.stage = Stage.WORKING
         self._expire_at(context.deadline)
+        if self._ended:
+            self._probe_later()
         self._shared.work(self, incoming)
 
     def worked(self, incoming: Incoming, response: Response) -> None:
@@ -531,13 +542,33 @@ class Connection(asyncio.Protocol):
         )
         self._deaf |= self._closing
         date = self._shared.http_date()
-        data = response_bytes(response, incoming.head, date, close=self._closing)
+        data = response_bytes(response, incoming.head, date, close=self._closing)[self._probed :]
+        self._stop_probing()
         self._shared.release(incoming)
         self.stage = Stage.WRITING
         self._expire_in(self._settings.body_timeout)
         self._write(data)
         if not self._write_paused:
             self._written()
+
+    def _probe_later(self) -> None:
+        """Begin the response, a byte at a time: has the client closed, or half closed?
+
+        Nothing but a write can tell: who has closed resets the connection, and the work is dropped.
+        """
+        delay = PROBE_SECONDS * 2**self._probed
+        self._probe = self._shared.loop.call_later(delay, self._write_probe)
+
+    def _write_probe(self) -> None:
+        self._write(BEGINNING[self._probed : self._probed + 1])
+        self._probed += 1
+        if self._probed < len(BEGINNING):
+            self._probe_later()
+
+    def _stop_probing(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+        self._probe, self._probed = None, 0
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -635,6 +666,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         if self._timer is not None:
             self._timer.cancel()
+        self._stop_probing()
         if stage is Stage.BODY:
             context = self.context_of(self._requests[0])
             gone = responses.error_response(ClientDisconnected("the body ended early"), context)

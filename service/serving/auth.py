@@ -12,7 +12,12 @@ from service.settings import PREFIX, Settings, SettingsError
 
 _LOG = logging.getLogger("labelserve.auth")
 _DIGEST_BYTES = sha256().digest_size
+_SAVE = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
 _ALWAYS_OPEN = ("/health", "/health/live", "/health/ready")
+
+
+class UnusableKeys(Exception):
+    """The file of keys cannot be read or is no text; the message says which, without the keys."""
 
 
 class Auth:
@@ -25,7 +30,7 @@ class Auth:
         kept: the digests that the service's workers read last.
 
     Raises:
-        SettingsError: the file cannot be read, and no worker has read it before.
+        SettingsError: the file cannot be used, and no worker has used it before.
     """
 
     def __init__(self, settings: Settings, kept: SharedBytes) -> None:
@@ -38,25 +43,23 @@ class Auth:
         self._digests: tuple[bytes, ...] = ()
         try:
             self.refresh()
-        except OSError as error:
+        except UnusableKeys as error:
             self._use_kept(error)
 
-    def _use_kept(self, error: OSError) -> None:
+    def _use_kept(self, error: UnusableKeys) -> None:
         """Use the keys that the other workers use: this one replaces a worker that ended."""
         digests = self._kept.load()
         if digests is None:
-            raise SettingsError(
-                f"{PREFIX}API_KEYS_FILE={self._file} cannot be read: {error.strerror}"
-            ) from error
+            raise SettingsError(f"{PREFIX}API_KEYS_FILE={self._file} {error}") from error
         starts = range(0, len(digests), _DIGEST_BYTES)
         self._digests = tuple(digests[i : i + _DIGEST_BYTES] for i in starts)
-        _LOG.error("the file of API keys cannot be read: %s", error.strerror)
+        _LOG.warning("the keys stay: the file of API keys %s", error)
 
     def refresh(self) -> None:
         """Read the file of keys anew.
 
         Raises:
-            OSError: it cannot be read; the keys stay.
+            UnusableKeys: it cannot be used; the keys stay.
         """
         keys = [*self._given, *_keys_of(self._file)]
         self._digests = tuple(_digest(key) for key in keys)
@@ -85,9 +88,20 @@ def _digest(key: str) -> bytes:
 
 
 def _keys_of(file: Path | None) -> list[str]:
-    """One key a line; empty lines and lines that begin with # are skipped."""
+    """One key a line; empty lines and lines that begin with # are skipped.
+
+    Raises:
+        UnusableKeys: the file cannot be read, or is not UTF-8 text.
+    """
     if file is None:
         return []
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")  # a key is any bytes
+    try:
+        text = file.read_bytes().decode("utf-8-sig")  # Windows' editors may begin with a mark
+    except OSError as error:
+        raise UnusableKeys(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UnusableKeys(f"is not UTF-8 text (byte {error.start}); {_SAVE}") from None
+    if "\0" in text:
+        raise UnusableKeys(f"is not UTF-8 text (it has zero bytes); {_SAVE}")
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]

@@ -18,13 +18,13 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from service.inference.classifier import Classifier
-from service.inference.errors import ImageError
+from service.inference.errors import ImageError, InvalidAnswer
 from service.serving.context import RequestContext
-from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles
+from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles, UnsupportedCoding
 from service.serving.parameters import parse_top_k
 from service.serving.pipeline import Decoded, Outcome, Pipeline, PredictRequest
 from service.serving.problems import problem_of
-from service.serving.uploads import Upload, uploads
+from service.serving.uploads import NO_FILE, Upload, uploads
 
 T = TypeVar("T")
 
@@ -52,6 +52,9 @@ class EventLoop(Protocol):
 # The body of a 200, or what failed.
 Answer = bytes | Exception
 Done = Callable[[Outcome], None]
+
+# What goes wrong for one file of a form, and for that one alone.
+_OF_ONE_FILE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
 
 
 class Batcher:
@@ -96,7 +99,7 @@ class Batcher:
         classifier, top_k = self._pipeline.models.current, parse_top_k(request.query)
         files = uploads(request.body, request.content_type, self._max_files)
         if not files:
-            raise MissingImage("the form holds no file")
+            raise MissingImage(NO_FILE)
         if len(files) > self._max_files:
             raise TooManyFiles(f"the form holds {len(files)} files, {self._max_files} are allowed")
         results: list[dict[str, object]] = []
@@ -108,30 +111,30 @@ class Batcher:
 
     def _decoded_file(
         self, file: Upload, classifier: Classifier, top_k: int | None, context: RequestContext
-    ) -> Decoded | ImageError | BodyTooLarge:
+    ) -> Decoded | Exception:
         try:
-            opened = self._pipeline.open_image(file.data, classifier, top_k, context)
+            opened = self._pipeline.open_image(file.image(), classifier, top_k, context)
             return _result(self._pipeline.decode_in_turn(opened), context)
-        except (ImageError, BodyTooLarge) as error:
+        except _OF_ONE_FILE as error:
             return error
 
     def _results(
         self,
         files: Sequence[Upload],
-        images: Sequence[Decoded | ImageError | BodyTooLarge],
+        images: Sequence[Decoded | Exception],
         context: RequestContext,
     ) -> list[dict[str, object]]:
         outcomes = iter(self._predict([one for one in images if isinstance(one, Decoded)], context))
         results: list[dict[str, object]] = []
         for file, image in zip(files, images, strict=True):
             result: dict[str, object] = {"filename": file.filename}
-            if isinstance(image, Decoded):
-                outcome = next(outcomes)
-                if isinstance(outcome, Exception):
-                    raise outcome
-                result["predictions"] = outcome
+            outcome = next(outcomes) if isinstance(image, Decoded) else image
+            if isinstance(outcome, _OF_ONE_FILE):
+                result["problem"] = problem_of(outcome)
+            elif isinstance(outcome, Exception):
+                raise outcome
             else:
-                result["problem"] = problem_of(image)
+                result["predictions"] = outcome
             results.append(result)
         return results
 

@@ -23,6 +23,13 @@ class Headers(Protocol):
         """The first value of a name, in whatever case it was sent."""
 
 
+class AllHeaders(Headers, Protocol):
+    """The same, where a name may be there several times."""
+
+    def getlist(self, name: str, /) -> list[str]:
+        """All values of a name."""
+
+
 @dataclass(slots=True)
 class RequestContext:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.

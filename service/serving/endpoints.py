@@ -7,10 +7,10 @@ from service.runtime.shared_state import SharedState
 from service.serving.admission import Admission
 from service.serving.auth import Auth
 from service.serving.batcher import Batcher
-from service.serving.context import Headers
+from service.serving.context import AllHeaders
 from service.serving.errors import NotReady
 from service.serving.pipeline import PredictRequest
-from service.serving.uploads import check_length, check_media_type
+from service.serving.uploads import check_codings, check_length, check_media_type
 from service.settings import MULTIPART_OVERHEAD, Settings
 
 PREDICT = "/predict"
@@ -48,16 +48,17 @@ class Endpoints:
             PREDICT_BATCH: Endpoint(self._check_form_head, batcher.answer_many),
         }
 
-    def check_head(self, path: str, headers: Headers, length: int | None) -> int:
+    def check_head(self, path: str, headers: AllHeaders, length: int | None) -> int:
         """Before a body is read: the number of its bytes to read at most.
 
         Raises:
-            RequestError: Unauthorized, NotReady while stopping, WrongMediaType, BodyTooLarge, or
-                Overloaded.
+            RequestError: Unauthorized, NotReady while stopping, UnsupportedCoding, WrongMediaType,
+                BodyTooLarge, or Overloaded.
         """
         self._auth.check(path, headers)
         if self._state.draining and not self._settings.drain_seconds:
             raise NotReady("the service is stopping")
+        check_codings(headers.getlist("Content-Encoding"))
         limit = self.by_path[path].check_head(headers.get("Content-Type", ""), length)
         self._admission.check()
         return limit

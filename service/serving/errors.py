@@ -6,6 +6,7 @@ RequestError
 ├── BadBody                 the body cannot be taken apart, or ended early
 ├── MissingImage            no image, or not exactly one where one is expected
 ├── WrongMediaType          the declared type is no image
+├── UnsupportedCoding       the bytes are compressed or encoded
 ├── BodyTooLarge            more bytes than allowed
 ├── TooManyFiles            more files in a batch than allowed
 ├── BodyTimeout             the body came too slowly
@@ -38,6 +39,10 @@ class MissingImage(RequestError):
 
 class WrongMediaType(RequestError):
     """The declared media type is no image."""
+
+
+class UnsupportedCoding(RequestError):
+    """The bytes of a body, or of a form's part, are compressed or encoded."""
 
 
 class BodyTooLarge(RequestError):

@@ -3,10 +3,11 @@
 The file is looked at every few seconds, and at once after SIGHUP. A changed file has to look the
 same twice, so that one that is being copied is left alone. Then it is opened beside the old model,
 answers its warm-up, and replaces the old one between two requests. A file that cannot be used is
-refused, once, and the old model stays.
+refused, once, and the old model stays. The same bytes in another file are no new model.
 """
 
 import logging
+from hashlib import sha256
 
 from service.inference.classifier import Classifier, FileState, file_state, read_model
 from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
@@ -46,6 +47,8 @@ class Models:
         self._metrics = metrics
         # Before the file is read: a later change is noticed.
         self._taken = self._seen = self._state()
+        # Digests of the bytes that answer, and of those that were refused last.
+        self._answering = self._refused = b""
         self.current = classifier or self._first()
         if classifier:
             self._report(classifier)
@@ -65,19 +68,23 @@ class Models:
     def _first(self) -> Classifier:
         """The file's model; the last-known-good one where the file cannot be used."""
         try:
-            return self._open_file()
+            return self._take(self._read())
         except ModelError as error:
             data = self._last_model.load()
             if data is None:
                 raise
             self._metrics.model_loads.labels("refused").inc()
             _LOG.error("model refused, the last-known-good one answers: %s", error)
+            self._answering = sha256(data).digest()
             return self._open(data)
 
     def _replace(self) -> None:
         before = self.current.card
         try:
-            classifier = self._open_file()
+            data = self._read()
+            if self._is_known(data):
+                return
+            classifier = self._take(data)
         except ModelError as error:
             self._metrics.model_loads.labels("refused").inc()
             fields = {"version_kept": before.version}
@@ -88,18 +95,29 @@ class Models:
         fields = {"name": card.name, "version": card.version, "version_before": before.version}
         _LOG.info("new model answers", extra={"fields": fields})
 
+    def _is_known(self, data: bytes) -> bool:
+        """Whether these bytes answer already, or were refused just now."""
+        digest = sha256(data).digest()
+        known = digest in (self._answering, self._refused)
+        self._refused = b"" if digest == self._answering else digest  # until they are taken
+        return known
+
     def _report(self, classifier: Classifier) -> None:
         card = classifier.card
         try:
             self._metrics.use_model(card.name, card.version, card.labels)
         except NoRoom as error:
+            self._refused = b""  # later there may be room
             raise ModelTooLarge(f"its labels need more room for metrics: {error}") from error
 
-    def _open_file(self) -> Classifier:
-        """Open the file, and keep it as the last-known-good model."""
+    def _read(self) -> bytes:
         self._check_room()
-        data = read_model(self._path)
+        return read_model(self._path)
+
+    def _take(self, data: bytes) -> Classifier:
+        """Open these bytes, and keep them as the last-known-good model."""
         classifier = self._open(data)
+        self._answering, self._refused = sha256(data).digest(), b""
         self._last_model.store(data)
         return classifier
 

@@ -11,7 +11,7 @@ import msgspec
 from tqdm import tqdm
 
 from service.inference.classifier import Classifier, Prediction
-from service.inference.errors import ImageError, ModelError
+from service.inference.errors import ImageError, InvalidAnswer, ModelError
 from service.inference.imaging import decode_image
 from service.runtime.machine import available_cores
 from service.serving.problems import Problem, problem_of
@@ -69,13 +69,14 @@ def results(
             image = decode_image(
                 file.read_bytes(), classifier.input_size, classifier.card.input.resize
             )
-        except ImageError as error:
+            (row,) = classifier.predict(image.pixels[None])
+            ranked = classifier.rank(row, top_k)
+        except (ImageError, InvalidAnswer) as error:
             yield file, problem_of(error)
         except OSError as error:
             yield file, _unreadable(error)
         else:
-            (row,) = classifier.predict(image.pixels[None])
-            yield file, classifier.rank(row, top_k)
+            yield file, ranked
 
 
 def csv_writer(output: _Output) -> Any:

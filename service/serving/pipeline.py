@@ -5,6 +5,7 @@ Flask under gthread. ``batcher`` decides which thread runs a phase, and which im
 together.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier, Prediction
+from service.inference.errors import InvalidAnswer
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
 from service.serving.context import RequestContext
 from service.serving.models import Models
 from service.serving.parameters import parse_top_k
 from service.serving.uploads import check_image_bytes, single_image
 from service.settings import Settings
+
+_LOG = logging.getLogger("labelserve")
 
 
 class PredictRequest(NamedTuple):
@@ -145,6 +149,7 @@ class Pipeline:
                     place: _ranked(batch[place], row)
                     for place, row in zip(places, rows, strict=True)
                 }
+        _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
 
     def encode(self, classifier: Classifier, content: dict[str, object]) -> bytes:
@@ -169,6 +174,15 @@ def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
         context.add_phase("inference", spent)
         context.add_phase("wait", waited[key])
     return rows
+
+
+def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None:
+    """Tell the operator of answers that are none: one line for each request."""
+    invalid = [batch[place] for place in outcomes if isinstance(outcomes[place], InvalidAnswer)]
+    versions = {one.context.request_id: one.classifier.card.version for one in invalid}
+    for request_id, version in versions.items():
+        fields = {"request_id": request_id, "version": version}
+        _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
 def _ranked(image: Decoded, row: NDArray[np.float32]) -> Outcome:

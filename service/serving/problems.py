@@ -46,11 +46,15 @@ KINDS: dict[type[Exception], Kind] = {
     inference.UnsupportedFormat: Kind(415, "unsupported-format", "Not an image format read here"),
     inference.BrokenImage: Kind(422, "broken-image", "The image cannot be decoded"),
     inference.TooManyPixels: Kind(422, "too-many-pixels", "The image has too many pixels"),
+    inference.InvalidAnswer: Kind(500, "invalid-answer", "The model's answer is not usable"),
     serving.Unauthorized: Kind(401, "unauthorized", "A valid API key is needed"),
     serving.BadParameter: Kind(400, "bad-parameter", "A parameter is not valid"),
     serving.BadBody: Kind(400, "bad-body", "The request body cannot be read"),
     serving.MissingImage: Kind(400, "missing-image", "One image is expected"),
     serving.WrongMediaType: Kind(415, "wrong-media-type", "The media type is no image"),
+    serving.UnsupportedCoding: Kind(
+        415, "unsupported-coding", "The bytes are compressed or encoded"
+    ),
     serving.BodyTooLarge: Kind(413, "body-too-large", "The request has too many bytes"),
     serving.TooManyFiles: Kind(413, "too-many-files", "The request has too many files"),
     serving.BodyTimeout: Kind(408, "body-timeout", "The request body came too slowly"),
@@ -86,11 +90,13 @@ def problem_of_status(status: int, detail: str, request_id: str | None = None) -
     )
 
 
-def problem_headers(status: int) -> dict[str, str]:
-    """What an answer of this status carries besides its body."""
-    headers = {"Content-Type": MEDIA_TYPE}
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """What the answer of a problem carries besides its body."""
+    status, headers = problem.status, {"Content-Type": MEDIA_TYPE}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if problem.reason == KINDS[serving.UnsupportedCoding].slug:
+        headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return headers

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from service.inference.errors import ImageError
+from service.inference.errors import ImageError, InvalidAnswer
 from service.serving.context import RequestContext
 from service.serving.errors import RequestError
 from service.serving.problems import Problem, problem_headers, problem_of, problem_of_status
@@ -46,7 +46,7 @@ def error_response(error: Exception, context: RequestContext) -> Response:
     A domain error becomes its problem. Any other exception is a bug of the service: the log gets
     the traceback, the client a 500 with the id to find it by.
     """
-    if isinstance(error, RequestError | ImageError):
+    if isinstance(error, RequestError | ImageError | InvalidAnswer):
         return _problem_response(problem_of(error, context.request_id), context)
     fields = {"request_id": context.request_id}
     _LOG.error("unexpected error", exc_info=error, extra={"fields": fields})
@@ -61,5 +61,5 @@ def status_response(status: int, detail: str, context: RequestContext) -> Respon
 def _problem_response(problem: Problem, context: RequestContext) -> Response:
     if context.ended is None:  # else it is counted as what the client was told
         context.problem = problem.reason
-    headers = problem_headers(problem.status) | common_headers(context)
+    headers = problem_headers(problem) | common_headers(context)
     return Response(problem.status, headers, problem.to_json())

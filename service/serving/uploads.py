@@ -1,9 +1,11 @@
 """From a request's body to the bytes of its image, or of its images."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import (
@@ -16,22 +18,55 @@ from werkzeug.sansio.multipart import (
     NeedData,
 )
 
-from service.serving.errors import BadBody, BodyTooLarge, MissingImage, TooManyFiles, WrongMediaType
+from service.serving.errors import (
+    BadBody,
+    BodyTooLarge,
+    MissingImage,
+    TooManyFiles,
+    UnsupportedCoding,
+    WrongMediaType,
+)
 
 MULTIPART = "multipart/form-data"
 
-# Types that say nothing of the bytes: none, the general one, and curl --data-binary's default.
-_UNDECLARED = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+# Types that say that the bytes are no image. All others leave that to the bytes: image types, none,
+# and the many words for bytes (application/octet-stream, binary/octet-stream, curl's default).
+_OTHER = re.compile(
+    r"[^/]+|(text|audio|video|font|model|message|multipart)/.*|.*[/+](json|xml|pdf|zip|javascript)"
+)
+# Types that a form's text field may name.
+_TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/x-www-form-urlencoded")
+# Transfer encodings of a form's part that leave its bytes as they are.
+_PLAIN_TRANSFER = ("binary", "8bit", "7bit")
 _TEXT_PARTS = 32
+# A part that is sent as text is easily taken for one that is sent as a file.
+NO_FILE = (
+    "the form holds no file: send the image as a part with a file name, or with an image's type"
+)
+# Of a coding that a refusal names.
+_NAMED_CHARACTERS = 100
 _PIECE = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One file: its name as the client gave it, and its bytes."""
+    """One file: its name as the client gave it, its bytes, and how they are said to be coded.
+
+    Bytes of the name that are no UTF-8 are U+FFFD.
+    """
 
     filename: str
     data: bytes
+    codings: tuple[str, ...] = ()
+
+    def image(self) -> bytes:
+        """The bytes, as long as they are the image's own.
+
+        Raises:
+            UnsupportedCoding: its part says that they are compressed or encoded.
+        """
+        check_codings(self.codings)
+        return self.data
 
 
 def check_media_type(content_type: str | None, *, multipart_only: bool = False) -> bool:
@@ -41,19 +76,40 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
         WrongMediaType: the type says that the body is no image (or no multipart, where only that
             is taken).
     """
-    declared = _declared(content_type or "")
+    declared, says_other = _declared(content_type or "")
     if declared == MULTIPART:
         return True
-    image = declared.startswith("image/") and declared != "image/svg+xml"
-    if multipart_only or not (image or declared in _UNDECLARED):
-        wanted = MULTIPART if multipart_only else f"an image type, or {MULTIPART}"
+    if multipart_only or says_other:
+        wanted = MULTIPART if multipart_only else f"an image's bytes as image/…, or {MULTIPART}"
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
 
 
+def check_codings(fields: Iterable[str]) -> None:
+    """Refuse bytes that are not as they are: nothing is decompressed or decoded here.
+
+    Args:
+        fields: the values of all header fields that name codings; a value may be a list.
+
+    Raises:
+        UnsupportedCoding: one of them is not ``identity``.
+    """
+    codings = (word.strip().lower() for field in fields for word in field.split(","))
+    found = [coding for coding in codings if coding not in ("", "identity")]
+    if found:
+        named = ", ".join(found)[:_NAMED_CHARACTERS]
+        raise UnsupportedCoding(f"the bytes are declared as {named}: send them without a coding")
+
+
 @lru_cache(maxsize=64)  # clients have few of them
-def _declared(content_type: str) -> str:
-    return parse_options_header(content_type)[0].lower()
+def _declared(content_type: str) -> tuple[str, bool]:
+    """A request's media type, and whether it says that the body is no image."""
+    declared = _media_type(content_type)
+    return declared, _OTHER.fullmatch(declared) is not None
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def single_image(body: bytes, content_type: str | None) -> bytes:
@@ -67,11 +123,15 @@ def single_image(body: bytes, content_type: str | None) -> bytes:
     data = body
     if check_media_type(content_type):
         files = uploads(body, content_type)
+        if not files:
+            raise MissingImage(NO_FILE)
         if len(files) != 1:
             raise MissingImage(f"the form holds {len(files)} files, send exactly one")
-        data = files[0].data
+        data = files[0].image()
     if not data:
-        raise MissingImage("the request holds no image")
+        raise MissingImage(
+            "the request has no bytes: send the image file's own bytes, or a form with the file"
+        )
     return data
 
 
@@ -98,6 +158,8 @@ def check_image_bytes(data: bytes, max_image_bytes: int) -> None:
 def uploads(body: bytes, content_type: str | None, max_files: int = 1) -> list[Upload]:
     """All files of a multipart body, in order; text fields are skipped.
 
+    A part is a file if it has a file name, or else a content type that is not one of text.
+
     Everything stays in memory: werkzeug's own form parser writes parts above 500 kB to temporary
     files, which a read-only container does not allow, and groups them by field name.
 
@@ -107,8 +169,8 @@ def uploads(body: bytes, content_type: str | None, max_files: int = 1) -> list[U
     """
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     if not boundary:
-        raise BadBody("the form's content type names no boundary")
-    decoder = MultipartDecoder(boundary.encode(), max_parts=max_files + _TEXT_PARTS)
+        raise BadBody("the form's content type names no boundary: leave it to the HTTP library")
+    decoder = _Decoder(boundary.encode(), max_parts=max_files + _TEXT_PARTS)
     try:
         found = _files(decoder, body)
     except RequestEntityTooLarge as error:
@@ -121,18 +183,37 @@ def uploads(body: bytes, content_type: str | None, max_files: int = 1) -> list[U
 
 def _files(decoder: MultipartDecoder, body: bytes) -> list[Upload]:
     found: list[Upload] = []
-    part: File | None = None
+    part: File | Field | None = None
     data: list[bytes] = []
     for event in _events(decoder, body):
-        if isinstance(event, File):
-            part, data = event, []
-        elif isinstance(event, Field):
-            part = None
+        if isinstance(event, File | Field):
+            part, data = event if _is_file(event) else None, []
         elif isinstance(event, Data) and part is not None:
             data.append(event.data)
             if not event.more_data:
-                found.append(Upload(part.filename, b"".join(data)))
+                filename = part.filename if isinstance(part, File) else ""
+                found.append(Upload(filename, b"".join(data), _codings(part)))
     return found
+
+
+def _is_file(part: File | Field) -> bool:
+    """Whether it has a file name, or the content type of a file that nobody has named."""
+    declared = _media_type(part.headers.get("Content-Type", ""))
+    return isinstance(part, File) or bool(declared and not _TEXT.fullmatch(declared))
+
+
+def _codings(part: File | Field) -> tuple[str, ...]:
+    """How a part is said to be coded; ``Content-Transfer-Encoding`` is that of mail."""
+    transfer = part.headers.getlist("Content-Transfer-Encoding")
+    some = [value for value in transfer if value.lower() not in _PLAIN_TRANSFER]
+    return *part.headers.getlist("Content-Encoding"), *some
+
+
+class _Decoder(MultipartDecoder):
+    """Werkzeug's, for which a part's header that is no UTF-8 would be the end of the form."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        return super()._parse_headers(data.decode(errors="replace").encode())
 
 
 def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:

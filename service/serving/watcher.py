@@ -5,7 +5,7 @@ import threading
 import time
 
 from service.runtime.shared_state import SharedState
-from service.serving.auth import Auth
+from service.serving.auth import Auth, UnusableKeys
 from service.serving.models import Models
 
 _LOG = logging.getLogger("labelserve.watcher")
@@ -22,6 +22,7 @@ class Watcher:
         self._state = state
         self._poll_seconds = poll_seconds
         self._hangups = state.hangups
+        self._complaint = ""  # about the keys, as logged last
 
     def start(self) -> None:
         """Watch from a thread of its own, until the process ends."""
@@ -48,5 +49,9 @@ class Watcher:
     def _refresh_keys(self) -> None:
         try:
             self._auth.refresh()
-        except OSError as error:
-            _LOG.error("the file of API keys cannot be read: %s", error.strerror)
+        except UnusableKeys as error:
+            if str(error) != self._complaint:
+                _LOG.warning("the keys stay: the file of API keys %s", error)
+            self._complaint = str(error)
+        else:
+            self._complaint = ""

@@ -126,6 +126,13 @@ def test_a_file_is_written_by_hand_too(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_of_a_windows_editor(tmp_path: Path) -> None:
+    """It may begin with a byte order mark."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbfepochs = 3\r\n")
+    assert read_toml(path) == {"epochs": 3}
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [

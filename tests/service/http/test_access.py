@@ -159,7 +159,7 @@ def test_a_worker_that_replaces_another_goes_by_the_others_keys(
 
 def test_a_file_that_was_never_read_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_bytes(b"a-key\n\xff\xfe\n")
+    file.write_bytes(b"a-key\n")
     settings, kept = Settings(api_keys_file=file), SharedBytes()
     Auth(settings, kept)
     file.unlink()

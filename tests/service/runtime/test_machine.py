@@ -18,11 +18,18 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def tree(folder: Path, **files: str) -> Path:
-    """A cgroup file system; ``__`` stands for a folder."""
+    """What a process sees that is at the top of its hierarchies; ``__`` stands for a folder."""
     for name, text in files.items():
         path = folder / name.replace("__", "/").replace("_DOT_", ".")
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="ascii")
+    (folder / "cgroup").write_text("4:memory:/\n2:cpu,cpuacct:/\n0::/\n", encoding="ascii")
+    mounts = [
+        f"41 31 0:38 / {folder} rw - cgroup2 cgroup2 rw",
+        f"32 31 0:29 / {folder}/cpu rw - cgroup cgroup rw,cpu,cpuacct",
+        f"35 31 0:32 / {folder}/memory rw,nosuid - cgroup cgroup rw,memory",
+    ]
+    (folder / "mountinfo").write_text("\n".join(mounts) + "\n", encoding="ascii")
     return folder
 
 

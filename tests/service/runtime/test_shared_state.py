@@ -23,6 +23,16 @@ def test_ready_is_said_of_every_slot(board: SharedState) -> None:
     assert not board.ready
 
 
+def test_a_slot_that_was_ready_is_told_from_one_that_never_was(board: SharedState) -> None:
+    board.set_ready(1, ready=True)
+    board.clear(0)
+    board.clear(1)
+    assert [board.was_ready(slot) for slot in range(3)] == [False, True, False]
+    board.set_ready(1, ready=True)
+    board.clear(1)
+    assert board.was_ready(1)
+
+
 def test_nothing_is_written_over(board: SharedState) -> None:
     board.set_connections(0, 2**32 - 1)
     board.set_connections(2, 7)

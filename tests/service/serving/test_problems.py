@@ -18,7 +18,7 @@ from service.http.app import create_app
 from service.http.current import service_of
 from service.inference import errors as inference_errors
 from service.inference.classifier import Classifier
-from service.inference.errors import ImageError, InferenceError
+from service.inference.errors import ImageError, InferenceError, InvalidAnswer
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving import errors as serving_errors
 from service.serving.errors import RequestError
@@ -63,7 +63,7 @@ def test_the_tree_is_as_it_is_drawn(module: ModuleType) -> None:
 
 
 def test_every_error_of_a_request_has_a_kind() -> None:
-    assert leaves(RequestError) | leaves(ImageError) == set(KINDS)
+    assert leaves(RequestError) | leaves(ImageError) | {InvalidAnswer} == set(KINDS)
     assert len({kind.slug for kind in KINDS.values()}) == len(KINDS)
     for kind in KINDS.values():
         assert 400 <= kind.status < 600
