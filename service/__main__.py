@@ -1,6 +1,7 @@
 """python -m service: serve a model, predict with it offline, read its card."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     # numpy's BLAS would start a thread per core; it reads this at its import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _use_utf8()
     chosen = _parser().parse_args(arguments)
     try:
         command = _imported(chosen)
@@ -58,6 +60,17 @@ def _what_is_missing(error: ImportError | RuntimeError) -> str:
         f"a package cannot be imported: {reason.removesuffix('.')}. The system lacks a library,"
         " or its processor, real or virtual, is too old; see docs/operations.md#run"
     )
+
+
+def _use_utf8() -> None:
+    """Write UTF-8 to files and pipes, whatever the system's code page; to a terminal, its own.
+
+    What a terminal cannot show is written as its number, instead of ending the command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def _while_read(command: Callable[..., int], *arguments: object) -> int:

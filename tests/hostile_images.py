@@ -110,6 +110,7 @@ def _odd_but_fine() -> Iterator[HostileImage]:
         "jpeg with a segment without length": lambda: with_segments(b"\xff\xe1\0\0"),
         # libjpeg fills in grey where the end comes early.
         "jpeg promised larger than it is": lambda: _jpeg_of_size(6000, 6000),
+        "jpeg promised as large as can be": lambda: _jpeg_of_size(31_250, 32_000),
         "gif without its trailer": lambda: small("GIF")[:-1],
     }
     for name, build in fine.items():

@@ -214,3 +214,20 @@ def xyz_to_srgb(xyz: NDArray[np.float64]) -> NDArray[np.float64]:
     linear = (xyz @ np.linalg.inv(SRGB_TO_XYZ).T).clip(0, 1)
     low, high = linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055
     return np.asarray(np.where(linear <= 0.0031308, low, high) * 255)
+
+
+# JPEG
+
+
+def tall_jpeg(strip: Image.Image, times: int, **options: Any) -> bytes:
+    """A baseline JPEG of a strip that is repeated downwards, without its pixels ever being made.
+
+    The strip's height is a multiple of 128, so that the eight restarts end with it.
+    """
+    data = encode(strip, "JPEG", restart_marker_rows=1, **options)
+    scan = data.index(b"\xff\xda") + 2
+    rows = data[scan + int.from_bytes(data[scan : scan + 2], "big") : -2]
+    head = bytearray(data[: -2 - len(rows)])
+    height = head.index(b"\xff\xc0") + 5
+    head[height : height + 2] = (strip.height * times).to_bytes(2, "big")
+    return bytes(head) + b"\xff\xd7".join([rows] * times) + b"\xff\xd9"

@@ -13,7 +13,7 @@ from training.autoconfig import complete
 from training.config import from_options
 from training.errors import ConfigError, Stopped, TrainingError
 from training.options import Parser, add_options, read_toml
-from training.progress import say
+from training.progress import say, use_utf8
 from training.report.command import explain, report
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -21,6 +21,7 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return the exit status; `train` is understood where none is named."""
+    use_utf8()
     is_named = words and not words[0].startswith("-")
     name, rest = (words[0], words[1:]) if is_named else ("train", words)
     try:
@@ -75,7 +76,8 @@ def evaluate(words: Sequence[str]) -> None:
     parser = Parser(
         "python -m training evaluate",
         description="Accuracy, calibration error and per-label figures of a model file, through "
-        "the service's own code. A folder with train/ and test/ gives its test images.",
+        "the service's own code. A folder with train/ and test/ gives its test images, and images "
+        "that the model was trained on are left out.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="image folder")
@@ -85,7 +87,11 @@ def evaluate(words: Sequence[str]) -> None:
     from training.export import evaluation  # --help needs none of it
 
     found = evaluation.evaluate(options)
-    _print(_pretty(found) if options.json else evaluation.table(found))
+    if not options.json:
+        _print(evaluation.table(found))
+        return
+    margin = evaluation.interval(found)
+    _print(_pretty({**msgspec.structs.asdict(found), "accuracy_interval": margin}))
 
 
 def benchmark(words: Sequence[str]) -> None:
@@ -127,7 +133,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
-def _pretty(value: msgspec.Struct) -> str:
+def _pretty(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 

@@ -131,7 +131,7 @@ class TrainConfig:
     )
     strict: bool = option(
         "data",
-        "stop at an unreadable image instead of leaving it out",
+        "stop at an unreadable image, or a link that is not followed, instead of leaving it out",
         default=False,
         identity=False,
     )

@@ -7,6 +7,7 @@ import time
 from service.inference.contract import ModelCard
 from training.atomic_files import remove_drafts, require_writable, write_whole
 from training.config import TrainConfig
+from training.data import record
 from training.data.loading import load
 from training.errors import ExportError, RunError
 from training.export.calibration import fit_temperature
@@ -45,6 +46,7 @@ def train(config: TrainConfig, *, resume: bool = False, restart: bool = False) -
     model = loop.fit(config, dataset, saved, started)
     logits = predict_logits(model, dataset.validation.images)
     temperature = fit_temperature(logits, dataset.validation.targets)
+    record.write(dataset.record, config.run_folder)
     try:
         card = model_file.export(model, temperature, config, dataset)
     except ExportError as error:

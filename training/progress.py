@@ -6,6 +6,7 @@ All of it goes to standard error; standard output is for results.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,17 @@ from typing import Any
 from tqdm import tqdm
 
 NAMED_IN_FULL = 10  # lines that are said before the rest is only counted
+
+
+def use_utf8() -> None:
+    """Write UTF-8 to files and pipes, whatever the system's code page; to a terminal, its own.
+
+    What a terminal cannot show is written as its number, instead of ending the command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:

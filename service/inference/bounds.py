@@ -78,23 +78,36 @@ def check_parts(data: bytes, image_format: str) -> None:
 
 def count_jpeg_scans(data: bytes) -> int:
     """An upper bound on the passes over the pixels that the first image of a JPEG file takes."""
-    scans, components = 0, 0
-    for segments, (marker, start) in enumerate(_segments(data)):
+    if is_decoded_by_rows(data):
+        return 1
+    scans = 0
+    for segments, (marker, _) in enumerate(jpeg_segments(data)):
         if segments > MAX_SEGMENTS:
             return segments
-        if marker in _BASELINE:
-            components = data[start + 7] if start + 7 < len(data) else 0
-        elif marker == _SOS:
-            scans += 1
-            if components and data[start + 2 : start + 3] == bytes([components]):
-                return 1  # a baseline JPEG with everything in its first scan: no other is read
-        elif marker == _EOI and scans:
+        scans += marker == _SOS
+        if marker == _EOI and scans:
             break
     return scans
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Markers, each with the position of its segment's length."""
+def is_decoded_by_rows(data: bytes) -> bool:
+    """Whether a JPEG is baseline with everything in its first scan, so that no other is read.
+
+    The decoder keeps the coefficients of every other JPEG, at full size, whatever it is scaled to.
+    """
+    components = b""
+    for segments, (marker, start) in enumerate(jpeg_segments(data)):
+        if marker in _BASELINE:
+            components = data[start + 7 : start + 8]
+        elif marker == _SOS:
+            return components not in (b"", b"\0") and data[start + 2 : start + 3] == components
+        if segments > MAX_SEGMENTS:
+            break
+    return False
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """A JPEG's markers but for restarts, each with the position of its segment's length."""
     position, pattern = 2, _SEGMENT
     while match := pattern.search(data, position):
         marker, position = data[match.end() - 1], match.end()
@@ -108,7 +121,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 def _many_segments(data: bytes) -> bool:
     """Whether a JPEG has too many segments, or too many of EXIF, before its pixels."""
     exif = 0
-    for segments, (marker, start) in enumerate(_segments(data)):
+    for segments, (marker, start) in enumerate(jpeg_segments(data)):
         exif += marker == _APP1 and data.startswith(b"Exif\0\0", start + 2)
         if segments > MAX_SEGMENTS or exif > MAX_REPEATS:
             return True

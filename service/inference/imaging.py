@@ -25,13 +25,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
-from service.inference.bounds import BoundedReader, check_parts, count_jpeg_scans
+from service.inference.bounds import (
+    BoundedReader,
+    check_parts,
+    count_jpeg_scans,
+    is_decoded_by_rows,
+)
 from service.inference.contract import ResizeRule
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
 from service.inference.formats import DEFAULT_FORMATS, detect_format
-from service.inference.jpeg import decode_plain, plain_size
+from service.inference.jpeg import decode_plain, plain_size, with_end_marker
 from service.inference.lookalikes import damage, described
+from service.inference.png import without_wrong_chunks
 
 # Pillow warns of parts of a file that it skips. An operator could do nothing about them, and a
 # client could fill the log. Switched off for good, because catch_warnings() is not thread-safe.
@@ -51,6 +59,9 @@ _DRAFT_SCALES = (8, 4, 2)
 # have this many scans, a smaller one more. Encoders make about 10.
 MAX_SCANS = 20
 _LEAST_SCAN_BYTES = 10
+# A baseline JPEG is scaled while it is decoded, and takes little memory then; but time: 2 s for
+# this many pixels. Phones have up to 200 million.
+MAX_SCALED_PIXELS = 1_000_000_000
 
 # These decoders are written in Python and take some 0.2 us per pixel or byte: fewer are allowed.
 _SLOW_DECODERS = ("bmp_rle", "ppm", "ppm_plain")
@@ -91,7 +102,9 @@ _TURNS = {
 }
 _QUARTER_TURNS = (5, 6, 7, 8)
 
-_JPEGS = ("JPEG", "MPO")  # MPO: several JPEGs, the first of them alone is read
+# Opened without Image.open(): it compares a JPEG's pixels before it is scaled, looks for the other
+# images of a file (MPO), and does not look at AVIF's compatible brands.
+_OPENERS: dict[str, type[ImageFile.ImageFile]] = {"JPEG": JpegImageFile, "AVIF": AvifImageFile}
 
 _EXPANDED = {
     "1": "L",
@@ -117,7 +130,10 @@ _EIGHT_BITS_OF_KEY: dict[str, Callable[[int], int]] = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is decoded at all: at most ``max_pixels`` (width x height), one of ``formats``."""
+    """What is decoded at all: at most ``max_pixels`` (width x height), one of ``formats``.
+
+    A baseline JPEG's pixels are counted as its decoder gives them, scaled down.
+    """
 
     max_pixels: int = 50_000_000
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -141,6 +157,13 @@ class OpenedImage(Protocol):
     def source_pixels(self) -> int:
         """Width x height, as the header promises."""
 
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) of the whole image, turned upright.
+
+        Raises:
+            BrokenImage: damaged.
+        """
+
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
         """The pixels that a model takes, uint8 [height, width, 3] RGB. Once: the file is closed.
 
@@ -150,7 +173,7 @@ class OpenedImage(Protocol):
 
         Raises:
             BrokenImage: damaged, or with pixels that have no defined range (floating point).
-            TooManyPixels: more than the header promised.
+            TooManyPixels: more than are allowed, or than the header promised.
         """
 
 
@@ -159,15 +182,31 @@ class _PillowImage:
 
     def __init__(self, data: bytes, image_format: str, limits: ImageLimits) -> None:
         _bound_allocations(limits)
+        self._data = data
         self._format = image_format
+        self._limits = limits
         with _reading(image_format):
-            self._image = Image.open(BoundedReader(data), formats=[image_format])
-            self.source_pixels = _check_pixels(self._image.size, limits)
+            self._image = _opened(data, image_format)
+            scales = image_format == "JPEG" and is_decoded_by_rows(data)
+            self.source_pixels = _check_header(self._image.size, limits, scales=scales)
             _check_work(self._image, data, limits)
 
+    def upright_size(self) -> tuple[int, int]:
+        with _reading(self._format):
+            orientation = _orientation(self._image)
+            width, height = self._image.size
+        return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
-        with _reading(self._format), self._image as image:
-            return _pixels(image, size, resize)
+        try:
+            with _reading(self._format), self._image as image:
+                return _pixels(image, size, resize, self._limits)
+        except BrokenImage:
+            ended = with_end_marker(self._data) if self._format == "JPEG" else None
+            if ended is None:
+                raise
+            self._image.close()
+        return _PillowImage(ended, self._format, self._limits).decode(size, resize)
 
 
 class _PlainJpeg:
@@ -177,12 +216,16 @@ class _PlainJpeg:
         self._data = data
         self._size = size
         self._limits = limits
-        self.source_pixels = _check_pixels(size, limits)
+        self.source_pixels = _check_header(size, limits, scales=True)
+
+    def upright_size(self) -> tuple[int, int]:
+        return self._size[::-1]
 
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
         height, width = size
         room = min(self._size[0] // width, self._size[1] // height) // DRAFT_OVERSAMPLING
         scale = next((scale for scale in _DRAFT_SCALES if room >= scale), 1)
+        _check_decoded((-(-self._size[0] // scale), -(-self._size[1] // scale)), self._limits)
         pixels = decode_plain(self._data, self._size, scale)
         if pixels is None:
             return _PillowImage(self._data, "JPEG", self._limits).decode(size, resize)
@@ -202,7 +245,7 @@ def open_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> OpenedImage
     Raises:
         EmptyImage: no bytes.
         UnsupportedFormat: not one of ``limits.formats``.
-        TooManyPixels: the header promises more than ``limits.max_pixels``.
+        TooManyPixels: the header promises more than the limits allow, however it is decoded.
         BrokenImage: damaged.
     """
     image_format = _allowed_format(data, limits)
@@ -210,6 +253,8 @@ def open_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> OpenedImage
     plain = plain_size(data) if image_format == "JPEG" else None
     if plain is not None:
         return _PlainJpeg(data, plain, limits)
+    if image_format == "PNG":
+        data = without_wrong_chunks(data)
     return _PillowImage(data, image_format, limits)
 
 
@@ -245,6 +290,12 @@ class _reading:  # noqa: N801  used like a function; a class is a third of a gen
             raise BrokenImage(f"the {self._format} image cannot be decoded: {error}") from error
 
 
+def _opened(data: bytes, image_format: str) -> ImageFile.ImageFile:
+    reader = BoundedReader(data)
+    opener = _OPENERS.get(image_format)
+    return opener(reader) if opener else Image.open(reader, formats=[image_format])
+
+
 def _allowed_format(data: bytes, limits: ImageLimits) -> str:
     if not data:
         raise EmptyImage("the image has no bytes")
@@ -273,13 +324,26 @@ def _bound_allocations(limits: ImageLimits) -> None:
         Image.MAX_IMAGE_PIXELS = limits.max_pixels
 
 
-def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> int:
-    """The number of pixels of an image of ``size`` (width, height), if it is allowed."""
+def _check_header(size: tuple[int, int], limits: ImageLimits, *, scales: bool) -> int:
+    """The number of pixels of an image of ``size`` (width, height), if it is allowed.
+
+    Where its decoder ``scales`` it, this bounds the time alone.
+    """
+    allowed = max(MAX_SCALED_PIXELS, limits.max_pixels) if scales else limits.max_pixels
+    return _check_pixels(size, allowed, "has")
+
+
+def _check_decoded(size: tuple[int, int], limits: ImageLimits) -> None:
+    """Refuse an image that takes more pixels in memory than are allowed."""
+    _check_pixels(size, limits.max_pixels, "is decoded to")
+
+
+def _check_pixels(size: tuple[int, int], allowed: int, how: str) -> int:
     width, height = size
     pixels = width * height
-    if pixels > limits.max_pixels:
+    if pixels > allowed:
         raise TooManyPixels(
-            f"the image has {width}x{height} = {pixels} pixels, {limits.max_pixels} are allowed"
+            f"the image {how} {width}x{height} = {pixels} pixels, {allowed} are allowed"
         )
     return pixels
 
@@ -296,24 +360,24 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
     # Scans are counted only where the file is large enough to hold too many.
     passes = MAX_SCANS * limits.max_pixels
     if (
-        image.format in _JPEGS
+        image.format == "JPEG"
         and len(data) // _LEAST_SCAN_BYTES * pixels > passes
-        and count_jpeg_scans(data) * pixels > passes
+        and (scans := count_jpeg_scans(data)) > 1
+        and scans * pixels > passes
     ):
         raise TooManyPixels("the JPEG image has too many scans for its number of pixels")
 
 
 def _pixels(
-    image: ImageFile.ImageFile, size: tuple[int, int], resize: ResizeRule
+    image: ImageFile.ImageFile, size: tuple[int, int], resize: ResizeRule, limits: ImageLimits
 ) -> NDArray[np.uint8]:
     _scale_transparent_colour(image)
-    if image.format not in _JPEGS:
-        image.load()  # only a JPEG always has its EXIF before its pixels
     orientation = _orientation(image)
     wanted = size if orientation in _QUARTER_TURNS else size[::-1]
     drafted = image.draft("RGB", (wanted[0] * DRAFT_OVERSAMPLING, wanted[1] * DRAFT_OVERSAMPLING))
     # The last column and row of a scaled JPEG may cover less than a pixel.
     extent = drafted[1][2:] if drafted else image.size
+    _check_decoded(image.size, limits)
     image.load()
     colours = _over_white(_to_srgb(_expanded(image), image.info.get("icc_profile")))
     small = _resized(colours, extent, wanted, resize)
@@ -331,15 +395,33 @@ def _resized(
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF's orientation, 1 to 8; 1 if it is missing or cannot be read.
+    """EXIF's orientation, 1 to 8; 1 if it is missing or cannot be read. XMP's does not count.
 
-    Pillow turns a TIFF upright in load() and removes the tag.
+    Pillow's getexif() takes XMP's where EXIF has none; browsers do not. Pillow turns a TIFF upright
+    in load() and removes the tag.
     """
+    image.info.pop("xmp", None)  # before load(), which may turn a TIFF by it
+    if image.format != "JPEG":
+        image.load()  # only a JPEG always has its EXIF before its pixels
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        content = _exif_bytes(image)
+        if not content:
+            return 1
+        exif = Image.Exif()
+        exif.load(content)
+        value = exif.get(ExifTags.Base.Orientation)
     except DECODE_ERRORS:
         return 1
     return value if value in _TURNS else 1
+
+
+def _exif_bytes(image: ImageFile.ImageFile) -> bytes:
+    """EXIF as it stands in the file, or in hexadecimal in a text chunk of a PNG."""
+    in_text = image.info.get("Raw profile type exif")
+    if "exif" in image.info or in_text is None:
+        content: bytes = image.info.get("exif", b"")
+        return content
+    return bytes.fromhex("".join(in_text.split("\n")[3:]))
 
 
 def _scale_transparent_colour(image: ImageFile.ImageFile) -> None:

@@ -72,11 +72,11 @@ def config(image_folder: Path, tmp_path: Path) -> TrainConfig:
 
 def in_memory(dataset: Dataset) -> Dataset:
     """The same images as arrays, that a test may change."""
-    splits = [
+    train, validation, test = (
         Split(np.array(split.images), split.targets)
         for split in (dataset.train, dataset.validation, dataset.test)
-    ]
-    return Dataset(dataset.name, dataset.licence, dataset.labels, *splits)
+    )
+    return Dataset(dataset.name, dataset.licence, dataset.labels, train, validation, test)
 
 
 def moved_by_gradients(state: TrainingState) -> TrainingState:
@@ -114,7 +114,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     folder = tmp_path_factory.mktemp("trained")
     config = TrainConfig(
         dataset="folder",
-        data=fill_folder(folder / "photos"),
+        data=fill_folder(folder / "photos", side=24),  # no file of any other folder here
         epochs=1,
         batch_size=64,
         output=folder / "model.onnx",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.pixels import Images
+from training.data.record import Row
 
 CHUNK = 500  # images that are digested together
 
@@ -29,7 +30,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that a run sees. The test split is for the final figures and for nothing else."""
+    """All that a run sees. The test split is for the final figures and for nothing else.
+
+    `record`: the image files, and which split each is in; none where there are no files.
+    """
 
     name: str
     licence: str
@@ -37,6 +41,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    record: tuple[Row, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Images per split."""

@@ -6,13 +6,13 @@ than once are said.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from service.inference.contract import ResizeRule
 from service.inference.errors import ImageError
 from service.inference.formats import READABLE_FORMATS
-from service.inference.imaging import ImageLimits, decode_image
+from service.inference.imaging import DecodedImage, ImageLimits, decode_image
 from training.config import TrainConfig
 from training.data.dataset import Split
+from training.data.entries import HEIC_ADVICE
 from training.data.folders import Listing
 from training.data.pixels import PixelFile, PixelWriter
+from training.data.record import LEFT_OUT, Row, digest_of
+from training.data.twins import Twins
 from training.errors import DataError
 from training.progress import bar, name_some, say
 
@@ -38,21 +41,31 @@ TASKS_AHEAD = 4  # for each core
 _ADDRESS = re.compile(r" <[\w.]+ object at 0x\w+>")  # Pillow names the object it read from
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """A decoded image, and what its file is known by (see `record`)."""
+
+    image: DecodedImage
+    digest: str
+
+
 def decoded(
     paths: Sequence[Path], size: tuple[int, int], resize: ResizeRule, title: str
-) -> Generator[NDArray[np.uint8] | str]:
-    """Pixels, or what is wrong with the file, in the order of the paths.
+) -> Generator[ReadFile | str]:
+    """Images, or what is wrong with the file, in the order of the paths.
 
     Files are decoded somewhat ahead of what is taken, and no further.
     """
 
-    def read(path: Path) -> NDArray[np.uint8] | str:
+    def read(path: Path) -> ReadFile | str:
         try:
-            return decode_image(path.read_bytes(), size, resize, LIMITS).pixels
+            content = path.read_bytes()
+            image = decode_image(content, size, resize, LIMITS)
         except (ImageError, OSError) as error:
             return _ADDRESS.sub("", str(error))
+        return ReadFile(image, digest_of(content))
 
-    def read_some(some: Sequence[Path]) -> list[NDArray[np.uint8] | str]:
+    def read_some(some: Sequence[Path]) -> list[ReadFile | str]:
         return [read(path) for path in some]
 
     # Threads, not processes: Pillow lets go of the lock while it decodes, and threads start alike
@@ -76,11 +89,13 @@ def decoded(
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
-def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Split, Split, Split]:
-    """Train, validation and test of the listed files, decoded into `config.pixel_file`.
+def decode_splits(
+    config: TrainConfig, listings: dict[str, Listing]
+) -> tuple[Split, Split, Split, tuple[Row, ...]]:
+    """Train, validation and test of the listed files, decoded into `config.pixel_file`; a record.
 
-    Says which files are unreadable and which images come more than once. A image that is in
-    two splits (the same pixels, whatever the files are called) is left out of the one that is
+    Says which files are unreadable and which images come more than once. An image that is in
+    two splits (see `Twins`, whatever the files are called) is left out of the one that is
     trained on, or of validation where the other is test: figures are of images never seen.
     Where a split that was taken from the training images has lost all of a label by that, another
     of them takes their place.
@@ -89,12 +104,14 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
         DataError: a label has no image left in a split or, when strict, a file is unreadable.
     """
     path = config.pixel_file
-    seen = _Seen()
+    twins = Twins()
+    rows: list[Row] = []
     spans: dict[str, tuple[int, NDArray[np.int64]]] = {}
     try:
         with PixelWriter(path) as writer:
+            keep = _Keeper(config, writer, twins, rows)
             for title in ("test", "validation", "train"):  # what must not be trained on is known
-                first, decode = writer.count, partial(_decode_into, writer, config, seen, title)
+                first, decode = writer.count, partial(keep.images, title)
                 kept = decode(listings[title])
                 if title != "train" and listings[title].folder == listings["train"].folder:
                     more, listings["train"] = _made_up(kept, listings["train"], decode)
@@ -104,13 +121,13 @@ def decode_splits(config: TrainConfig, listings: dict[str, Listing]) -> tuple[Sp
     except OSError as error:
         raise DataError(f"decoded images cannot be kept in {path}: {error}") from error
     finally:
-        seen.report()
+        twins.report()
 
     def split(title: str) -> Split:
         first, targets = spans[title]
         return Split(PixelFile(path, first, len(targets), config.image_size), targets)
 
-    return split("train"), split("validation"), split("test")
+    return split("train"), split("validation"), split("test"), tuple(rows)
 
 
 def _made_up(
@@ -128,28 +145,47 @@ def _made_up(
     return more, train.take(np.setdiff1d(np.arange(len(train.targets)), taken))
 
 
-def _decode_into(
-    writer: PixelWriter, config: TrainConfig, seen: _Seen, title: str, listing: Listing
-) -> NDArray[np.int64]:
-    """Append a split's images to the file; the labels of those that it keeps."""
-    kept: list[int] = []
-    broken: list[str] = []
-    # Closed at once when something is wrong: its bar must not be drawn over what is said then.
-    with closing(decoded(listing.paths, config.image_size, config.resize, title)) as results:
-        for path, target, result in zip(listing.paths, listing.targets, results, strict=True):
-            if isinstance(result, str):
-                broken.append(f"{path}: {result}")
-                if config.strict:
-                    raise DataError(f"{broken[-1]} (--strict)")
-            elif seen.is_new_to(title, path, listing.labels[target], result):
-                writer.add(result)
-                kept.append(int(target))
-    name_some(
-        f"{len(broken)} of {len(listing.paths)} images of the {title} split are unreadable and "
-        "left out",
-        broken,
-    )
-    return np.array(kept, np.int64)
+@dataclass(frozen=True)
+class _Keeper:
+    """Where the images of the splits go: pixels, what they look like, and who was in which."""
+
+    config: TrainConfig
+    writer: PixelWriter
+    twins: Twins
+    rows: list[Row]
+
+    def images(self, title: str, listing: Listing) -> NDArray[np.int64]:
+        """Append a split's images to the file; the labels of those that it keeps."""
+        kept: list[int] = []
+        broken: list[str] = []
+        size, resize = self.config.image_size, self.config.resize
+        # Closed at once when something is wrong: its bar must not be drawn over what is said then.
+        with closing(decoded(listing.paths, size, resize, title)) as results:
+            for path, target, result in zip(listing.paths, listing.targets, results, strict=True):
+                if isinstance(result, str):
+                    broken.append(f"{path}: {result}")
+                    if self.config.strict:
+                        raise DataError(f"{broken[-1]} (--strict)")
+                    continue
+                is_new = self.twins.is_new_to(title, path, listing.labels[target], result.image)
+                split = title if is_new else LEFT_OUT
+                self.rows.append(Row(split, str(path), result.digest))
+                if is_new:
+                    self.writer.add(result.image.pixels)
+                    kept.append(int(target))
+        tell_unreadable(
+            f"{len(broken)} of {len(listing.paths)} images of the {title} split are unreadable and "
+            "left out",
+            broken,
+        )
+        return np.array(kept, np.int64)
+
+
+def tell_unreadable(title: str, broken: Sequence[str]) -> None:
+    """Say which files could not be decoded, with the way out where a telephone has made them."""
+    name_some(title, broken)
+    if any(": HEIC " in line for line in broken):
+        say(HEIC_ADVICE)
 
 
 def _require_all(targets: NDArray[np.int64], listing: Listing, title: str) -> None:
@@ -160,38 +196,3 @@ def _require_all(targets: NDArray[np.int64], listing: Listing, title: str) -> No
             f"label {label!r} in {listing.folder} has no readable image in the {title} split "
             "(those that another split has are not counted)"
         )
-
-
-class _Seen:
-    """Which images came before, by a digest of their pixels, and what to say about them."""
-
-    def __init__(self) -> None:
-        self._first: dict[bytes, tuple[str, str, Path]] = {}
-        self._across: list[str] = []
-        self._contrary: list[str] = []
-        self._again = 0
-
-    def is_new_to(self, title: str, path: Path, label: str, pixels: NDArray[np.uint8]) -> bool:
-        """Whether the image may stand in this split: not where it stands in one before."""
-        digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
-        before = self._first.setdefault(digest, (title, label, path))
-        if before[2] is path:
-            return True
-        pair = f"{path} = {before[2]}"
-        if before[1] != label:
-            self._contrary.append(pair)
-        if before[0] != title:
-            self._across.append(pair)
-            return False
-        self._again += 1
-        return True
-
-    def report(self) -> None:
-        """Say what came more than once."""
-        if self._again:
-            say(f"the same image again in its split: {self._again}")
-        name_some(
-            f"the same image in two splits: {len(self._across)}; test, then validation, keeps it",
-            self._across,
-        )
-        name_some(f"the same image under two labels: {len(self._contrary)}", self._contrary)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TEST_FRACTION, TrainConfig
+from training.data.entries import (
+    HEIC_ADVICE,
+    HEIC_SUFFIXES,
+    SUFFIXES,
+    PassedOver,
+    as_bytes,
+    counted,
+    entries,
+    files_below,
+    folders_in,
+    is_image,
+)
+from training.data.labels import (
+    PARTS,
+    require_folder,
+    require_images_above,
+    require_known,
+    require_labels,
+    require_names,
+    require_no_parts,
+    require_two,
+)
 from training.errors import DataError
 from training.progress import say
-
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"),
-)
-# Folders that divide the images, rather than labels.
-PARTS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -48,25 +57,32 @@ class Listing:
         return Listing(self.folder, self.labels, paths, self.targets[indices])
 
 
-def list_splits(config: TrainConfig) -> tuple[Listing, Listing, Listing]:
+def list_splits(config: TrainConfig, *, quiet: bool = False) -> tuple[Listing, Listing, Listing]:
     """Files for train, validation and test, each label in each of them.
 
     A folder with `train/` and `test/` keeps that border, and validation is its own or taken from
-    train (see `parts`); any other is split three ways. Raises DataError.
+    train (see `parts`); any other is split three ways. What is passed over is said unless `quiet`.
+    Raises DataError.
     """
     if config.data is None:
         raise ValueError("there is no folder to list")
     rng = np.random.default_rng(config.seed)
     folder = config.data
-    _require_folder(folder)
-    listed = {title: list_images(path) for title, path in parts(folder).items()}
-    if not listed:
-        listed["train"], listed["test"] = _divided(list_images(folder), TEST_FRACTION, rng)
+    require_folder(folder)
+
+    found = parts(folder) or {"": folder}
+    listed = {
+        title: list_images(path, quiet=quiet, strict=config.strict) for title, path in found.items()
+    }
+    if "" in listed:
+        listed["train"], listed["test"] = _divided(listed.pop(""), TEST_FRACTION, rng)
+    elif not quiet:
+        _tell_others(folder, [*found.values()])
     _require_same_labels(listed)
     rest, test = listed["train"], listed["test"]
     if "validation" in listed:
         return rest, listed["validation"], test
-    if PARTS.get(test.folder.name.casefold()) == "validation":
+    if PARTS.get(test.folder.name.casefold()) == "validation" and not quiet:
         say(f"{folder} has no test folder: {test.folder} is kept for the final figures instead")
     return *_divided(rest, config.validation_fraction, rng), test
 
@@ -81,11 +97,11 @@ def parts(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: a part twice, or train with label folders and nothing to measure on.
     """
-    named = [path for path in _sorted(folder) if path.is_dir()] if folder.is_dir() else []
+    named = folders_in(folder) if folder.is_dir() else []
     found: dict[str, Path] = {}
     for path in named:
         title = PARTS.get(path.name.casefold(), "")
-        if title and any(entry.is_dir() for entry in _sorted(path)):
+        if title and folders_in(path):
             if title in found:
                 raise DataError(
                     f"{folder} has both {found[title].name}/ and {path.name}/: keep one"
@@ -100,7 +116,13 @@ def parts(folder: Path) -> dict[str, Path]:
         return {}
     if "test" not in found:
         found["test"] = found.pop("validation")
-    return found
+    return {title: found[title] for title in ("train", "validation", "test") if title in found}
+
+
+def _tell_others(folder: Path, used: Sequence[Path]) -> None:
+    others = [f"{path.name}/" for path in entries(folder) if path.is_dir() and path not in used]
+    if others:
+        say(f"{folder}: passed over beside its parts: {', '.join(others)}")
 
 
 def _divided(
@@ -120,52 +142,64 @@ def _require_same_labels(listed: dict[str, Listing]) -> None:
             )
 
 
-def list_images(folder: Path, *, quiet: bool = False) -> Listing:
+def list_images(
+    folder: Path,
+    *,
+    quiet: bool = False,
+    strict: bool = False,
+    known: Sequence[str] = (),
+) -> Listing:
     """The images of a folder of label folders, however deep, sorted by the bytes of their paths.
 
-    Hidden files and folders are passed over in silence, files with other suffixes with a word,
-    unless `quiet`. Links to folders inside a label's are not followed.
-    Labels are the folders' names in Unicode's composed form, as macOS decomposes them.
+    Labels are the folders' names in Unicode's composed form, as macOS decomposes them. What is
+    passed over is said unless `quiet`: see `PassedOver`.
+
+    Args:
+        folder: of label folders.
+        quiet: say nothing.
+        strict: links that are not followed are errors.
+        known: the labels of a model that is measured. One of them is enough, and their folders may
+            hold nothing but folders.
 
     Raises:
-        DataError: no such folder, fewer than two labels, a label without images, or a name that is
-            no label: of two folders, or not in UTF-8.
+        DataError: no such folder, fewer than two labels, a label without images, labels that seem
+            to be parts of the data, or that are not known, or a name that is no label: of two
+            folders, or not in UTF-8.
     """
-    _require_folder(folder)
-    folders = [path for path in _sorted(folder) if path.is_dir()]
+    require_folder(folder)
+    passed = PassedOver(folder)
+    inside = entries(folder, passed)
+    passed.loose = sum(is_image(path) and path.is_file() for path in inside)
+    folders = [path for path in inside if path.is_dir()]
     labels = tuple(unicodedata.normalize("NFC", path.name) for path in folders)
-    if len(labels) < 2:
-        found = f"one label folder only ({labels[0]})" if labels else "no label folders"
-        raise DataError(
-            f"{folder} has {found}; it needs a folder of images for each of two or more labels"
-        )
-    _require_names(folder, labels)
-    paths: list[Path] = []
-    targets: list[int] = []
-    others: Counter[str] = Counter()
-    for target, label_folder in enumerate(folders):
-        files = sorted(_files_below(label_folder), key=_bytes)
-        images = [path for path in files if path.suffix.lower() in SUFFIXES]
-        others.update(path.suffix.lower() for path in files if path.suffix.lower() not in SUFFIXES)
-        if not images:
-            raise DataError(f"label folder {label_folder} has no images ({', '.join(SUFFIXES)})")
-        paths += images
-        targets += [target] * len(images)
-    if others and not quiet:
-        kinds = ", ".join(f"{others[suffix]} {suffix or '(none)'}" for suffix in sorted(others))
-        say(f"{folder}: files passed over by their suffix: {kinds}")
-    return Listing(folder, labels, tuple(paths), np.array(targets, np.int64))
+    require_labels(folder, folders, inside)
+    if known:
+        require_known(folder, labels, known)
+    else:
+        require_two(folders)
+        require_no_parts(folder, folders)
+        require_images_above(folder, folders)
+    require_names(folder, labels)
+    found = [_images_below(path, passed) for path in folders]
+    if not quiet:
+        passed.tell(strict=strict)
+    targets = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+    return Listing(folder, labels, tuple(path for paths in found for path in paths), targets)
 
 
-def _require_names(folder: Path, labels: Sequence[str]) -> None:
-    for label, times in Counter(labels).items():
-        if times > 1:
-            raise DataError(
-                f"{folder} has {times} folders that are called {label!r}, once their accents are "
-                "written alike: make one of them"
-            )
-        if label != label.encode("utf-8", "replace").decode():
-            raise DataError(f"{folder}: the name of label folder {label!r} is not in UTF-8")
+def _images_below(folder: Path, passed: PassedOver) -> list[Path]:
+    """A label's images; other files are counted. Raises DataError where there are none."""
+    links = len(passed.links)
+    files = sorted(files_below(folder, passed), key=as_bytes)
+    others = Counter(path.suffix.lower() for path in files if not is_image(path))
+    passed.suffixes.update(others)
+    if others.total() < len(files):
+        return [path for path in files if is_image(path)]
+    is_heic = any(suffix in HEIC_SUFFIXES for suffix in others)
+    but = f", but files with other suffixes: {counted(others)}" if others else ""
+    but += f", but {passed.links[links]}" if len(passed.links) > links else ""
+    but += "; " + HEIC_ADVICE if is_heic else ""
+    raise DataError(f"label folder {folder} has no images ({', '.join(SUFFIXES)}){but}")
 
 
 def stratified_split(
@@ -188,30 +222,3 @@ def stratified_split(
         held.append(indices[:count])
         kept.append(indices[count:])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
-
-
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"data folder {folder} {what}")
-
-
-def _sorted(folder: Path) -> list[Path]:
-    """What a folder holds, hidden entries apart, in an order that no system changes."""
-    try:
-        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be read: {error.strerror or error}") from error
-    return sorted(entries, key=_bytes)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for path in _sorted(folder):
-        if path.is_file():
-            yield path
-        elif path.is_dir() and not path.is_symlink():
-            yield from _files_below(path)
-
-
-def _bytes(path: Path) -> bytes:
-    return path.as_posix().encode("utf-8", "surrogateescape")

@@ -28,10 +28,11 @@ def load(config: TrainConfig) -> Dataset:
         raise DataError(
             f"{config.data} does not hold CIFAR-10: its labels are {', '.join(train.labels)}"
         )
-    splits = decode_splits(config, {"train": train, "validation": validation, "test": test})
+    listings = {"train": train, "validation": validation, "test": test}
+    decoded = decode_splits(config, listings)
     name = "CIFAR-10 (JPEG edition)" if is_cifar10 else config.data.resolve().name
     licence = cifar10.LICENCE if is_cifar10 else "not stated"
-    return Dataset(name, config.data_licence or licence, train.labels, *splits)
+    return Dataset(name, config.data_licence or licence, train.labels, *decoded)
 
 
 def _downloaded_cifar10(config: TrainConfig) -> Dataset:

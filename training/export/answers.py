@@ -5,6 +5,7 @@ Images are decoded and asked batch by batch, so a folder of any size takes the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from service.inference.classifier import Classifier
 from training.data.decoding import decoded
 from training.data.folders import Listing, list_images, parts
 from training.errors import DataError
+from training.export.seen import NOTHING, Seen
+from training.progress import name_some, say
 
 BATCH = 100
 
@@ -27,7 +30,8 @@ class Answers:
     `labels`: the model's, in its order. `paths`: [N]. `targets`: int64 [N], what the folder says,
     as indices into `labels`. `probabilities`: float32 [N, labels]. `unreadable`: files left out,
     each with the reason. `folder`: what the paths are below of. `is_test`: whether the folder
-    has test images apart from others.
+    has test images apart from others. `left_out`: how many others the model was trained on.
+    `is_seen`: whether it was trained on all of these.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +41,8 @@ class Answers:
     targets: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     unreadable: tuple[str, ...]
+    left_out: int = 0
+    is_seen: bool = False
 
     @property
     def said(self) -> NDArray[np.int64]:
@@ -63,8 +69,12 @@ class Answers:
         return self.paths[index].relative_to(self.folder).as_posix()
 
 
-def ask(classifier: Classifier, data: Path, *, strict: bool = False) -> Answers:
+def ask(
+    classifier: Classifier, data: Path, *, strict: bool = False, seen: Seen = NOTHING
+) -> Answers:
     """The model's answers to a folder: to its test images where it has them apart, else to all.
+
+    Images that are `seen` are named and left out, unless there are no others.
 
     Raises:
         DataError: nothing readable, labels that the model does not know or, when strict, any file
@@ -72,30 +82,44 @@ def ask(classifier: Classifier, data: Path, *, strict: bool = False) -> Answers:
     """
     labels = classifier.card.labels
     test = parts(data).get("test")
-    listing = list_images(test or data)
-    unknown = sorted(set(listing.labels) - set(labels))
-    if unknown:
-        raise DataError(f"{listing.folder} has labels that the model does not know: {unknown}")
+    listing = list_images(test or data, strict=strict, known=labels)
     index = np.array([labels.index(label) for label in listing.labels])
-    kept, probabilities, broken = _answers(classifier, listing, strict=strict)
+    kept, old, probabilities, broken = _answers(classifier, listing, seen, strict=strict)
     if not kept:
         raise DataError(f"none of the {len(listing.paths)} images of {data} can be read")
+    _tell_seen([listing.paths[i] for i, is_old in zip(kept, old, strict=True) if is_old], len(kept))
+    rows = np.flatnonzero(np.logical_not(old) | all(old))
+    chosen = np.array(kept)[rows]
     return Answers(
         labels,
         listing.folder,
         test is not None,
-        tuple(listing.paths[i] for i in kept),
-        index[listing.targets[kept]],
-        np.concatenate(probabilities),
+        tuple(listing.paths[i] for i in chosen),
+        index[listing.targets[chosen]],
+        np.concatenate(probabilities)[rows],
         tuple(broken),
+        left_out=len(kept) - len(rows),
+        is_seen=all(old),
     )
 
 
+def _tell_seen(paths: Sequence[Path], images: int) -> None:
+    if len(paths) == images:
+        say(
+            f"warning: the model was trained with all of these {images} images: the figures tell "
+            "how well it knows them, not how well it will do on others"
+        )
+        return
+    title = f"{len(paths)} of {images} images are left out, as the model was trained with them"
+    name_some(title, [str(path) for path in paths])
+
+
 def _answers(
-    classifier: Classifier, listing: Listing, *, strict: bool
-) -> tuple[list[int], list[NDArray[np.float32]], list[str]]:
-    """Which files are readable, the answers to them, and what is wrong with the others."""
+    classifier: Classifier, listing: Listing, seen: Seen, *, strict: bool
+) -> tuple[list[int], list[bool], list[NDArray[np.float32]], list[str]]:
+    """Which files are readable, which are seen, the answers to them, what is wrong with others."""
     kept: list[int] = []
+    old: list[bool] = []
     answers: list[NDArray[np.float32]] = []
     broken: list[str] = []
     images: list[NDArray[np.uint8]] = []
@@ -109,10 +133,11 @@ def _answers(
                 broken.append(f"{path.relative_to(listing.folder).as_posix()}: {result}")
             else:
                 kept.append(i)
-                images.append(result)
+                old.append(seen.has(listing.paths[i], result.digest))
+                images.append(result.image.pixels)
             if len(images) == BATCH:
                 answers.append(classifier.predict(np.stack(images)))
                 images = []
     if images:
         answers.append(classifier.predict(np.stack(images)))
-    return kept, answers, broken
+    return kept, old, answers, broken

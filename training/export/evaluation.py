@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import Figures, LabelFigures
+from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
 from training.export.answers import ask
 from training.export.calibration import calibration_error
-from training.progress import bar, name_some
+from training.export.seen import seen_by
+from training.intervals import share_interval
+from training.progress import bar
 
 BATCH = 100
 
@@ -67,7 +70,8 @@ def _label_figures(answered: NDArray[np.bool_], shown: NDArray[np.bool_]) -> Lab
 def evaluate(options: argparse.Namespace) -> Figures:
     """Figures of the model file `options.model` on the images in `options.data`.
 
-    A folder with `train/` and `test/` gives its test images, any other all of its images.
+    A folder with `train/` and `test/` gives its test images, any other all of its images but for
+    those that the model was trained on.
 
     Raises:
         DataError: the images cannot be read, or show other labels than the model knows.
@@ -75,19 +79,26 @@ def evaluate(options: argparse.Namespace) -> Figures:
     """
     classifier = Classifier.load(options.model)
     card = classifier.card
-    found = ask(classifier, options.data, strict=options.strict)
-    name_some(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
-    split = "test" if found.is_test else "all"
+    seen = seen_by(options.model, card, options.data)
+    found = ask(classifier, options.data, strict=options.strict, seen=seen)
+    tell_unreadable(f"{len(found.unreadable)} images are unreadable and left out", found.unreadable)
+    split = "seen" if found.is_seen else "test" if found.is_test or found.left_out else "all"
     return figures(
         found.probabilities, found.targets, card.labels, split=split, parity=card.figures.parity
     )
 
 
+def interval(found: Figures) -> tuple[float, float]:
+    """Where the accuracy on many more such images lies, 95 % sure."""
+    return share_interval(round(found.accuracy * found.images), found.images)
+
+
 def table(found: Figures) -> str:
     """The figures as lines to read."""
+    low, high = interval(found)
     lines = [
         f"images             {found.images} ({found.split})",
-        f"accuracy           {found.accuracy:.4f}",
+        f"accuracy           {found.accuracy:.4f} ({low:.4f} to {high:.4f}, 95 % sure)",
         f"calibration error  {found.calibration_error:.4f}",
         "",
         "precision  recall  images  label",

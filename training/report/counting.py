@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from training.export.answers import Answers
 from training.export.calibration import BINS
-
-Z95 = 1.959964  # deviations of a normal distribution that 95 % lie within
+from training.intervals import Z95
 
 
 def confusion(answers: Answers) -> NDArray[np.int64]:
@@ -101,11 +100,3 @@ def paired(first: Answers, second: Answers) -> Paired:
     difference = (gained - lost) / images
     half = Z95 * math.sqrt(gained + lost + 1 - images * difference**2) / images
     return Paired(gained, lost, (difference - half, difference + half))
-
-
-def accuracy_interval(right: int, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval: where the accuracy on many more such images would lie."""
-    z = Z95
-    centre = (right + z * z / 2) / (images + z * z)
-    half = z / (images + z * z) * math.sqrt(right * (images - right) / images + z * z / 4)
-    return centre - half, centre + half

@@ -11,10 +11,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from service.inference.contract import ModelCard
-from service.inference.imaging import DECODE_ERRORS, decode_image
+from service.inference.imaging import decode_image, open_image
 from training.data.decoding import LIMITS
 
 TILE = 64  # pixels of a small map's longer side on a sheet
@@ -47,7 +47,7 @@ def photograph(data: bytes, card: ModelCard) -> Photograph:
     """
     size, resize = (card.input.height, card.input.width), card.input.resize
     pixels = decode_image(data, size, resize, LIMITS).pixels
-    source = _upright_size(data)
+    source = open_image(data, LIMITS).upright_size()
     ratio = source if resize == "stretch" and max(source) <= FLATTEST * min(source) else size
     # As large as the file or the model has it, whichever is more, within SHOWN_SIDE.
     longest = min(SHOWN_SIDE, max(*source, *size))
@@ -56,16 +56,6 @@ def photograph(data: bytes, card: ModelCard) -> Photograph:
         max(1, round(ratio[1] * longest / max(ratio))),
     )
     return Photograph(pixels, decode_image(data, shown_size, resize, LIMITS).pixels)
-
-
-def _upright_size(data: bytes) -> tuple[int, int]:
-    """Height and width of a file that was decoded before, turned as its EXIF says."""
-    with Image.open(io.BytesIO(data)) as image:
-        try:
-            width, height = ImageOps.exif_transpose(image).size
-        except DECODE_ERRORS:
-            width, height = image.size
-    return height, width
 
 
 def png(pixels: Pixels) -> bytes:

@@ -15,6 +15,7 @@ from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
 from training.data.pixels import spread
 from training.export.answers import Answers, ask
+from training.export.seen import NOTHING, seen_by
 from training.progress import say
 from training.report import activations, counting, images, importance, rendering, results
 from training.report.importance import Subject
@@ -41,14 +42,19 @@ class Judged:
 def report(models: Sequence[tuple[Path, results.Log | None]], data: Path, output: Path) -> None:
     """Write the page on a folder and one model or more, each with its training's log.
 
+    Images that one of them was trained on are left out, unless there are no others.
+
     Raises:
         DataError: the images cannot be used.
         ExportError: the page cannot be written.
         service.inference.errors.ModelError: the file is no usable model.
     """
     opened = [_opened(path) for path, _ in models]  # before any is asked, which takes a while
+    seen = NOTHING
+    for (path, _), (classifier, _) in zip(models, opened, strict=True):
+        seen |= seen_by(path, classifier.card, data)
     judged = [
-        Judged(path, classifier, network, log, ask(classifier, data))
+        Judged(path, classifier, network, log, ask(classifier, data, seen=seen))
         for (path, log), (classifier, network) in zip(models, opened, strict=True)
     ]
     files = [path.name for path, _ in models]

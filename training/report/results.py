@@ -17,6 +17,7 @@ from training.errors import RunError
 from training.export.answers import Answers
 from training.export.calibration import calibration_error
 from training.export.evaluation import per_label
+from training.intervals import share_interval
 from training.report import charts, counting, images, rendering
 from training.report.charts import Chart
 
@@ -67,10 +68,12 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
         card=card,
         folder=folder.resolve().name,
         is_test=answers.is_test,
+        is_seen=answers.is_seen,
+        left_out=answers.left_out,
         images=count,
         wrong=count - right,
         accuracy=answers.accuracy,
-        interval=counting.accuracy_interval(right, count),
+        interval=share_interval(right, count),
         error=_calibration_error(answers),
         confidence=float(answers.confidence.mean()),
         curves=None if log is None else _curves(log),

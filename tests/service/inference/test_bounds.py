@@ -12,6 +12,7 @@ from service.inference.bounds import (
     BoundedReader,
     check_parts,
     count_jpeg_scans,
+    is_decoded_by_rows,
 )
 from service.inference.errors import BrokenImage
 from tests.hostile_images import segment
@@ -56,6 +57,18 @@ def test_scans_of_a_baseline_jpeg_with_a_scan_for_each_channel() -> None:
     start = data.index(b"\xff\xda")
     one = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(20)
     assert count_jpeg_scans(data[:start] + one * 7 + b"\xff\xd9") == 7
+
+
+def test_what_is_decoded_row_by_row() -> None:
+    """Not what has its channels in several scans, or its pixels in several passes."""
+    data = jpeg()
+    assert is_decoded_by_rows(data)
+    assert is_decoded_by_rows(jpeg(restart_marker_blocks=3, subsampling=0))
+    assert not is_decoded_by_rows(jpeg(progressive=True))
+    start = data.index(b"\xff\xda")
+    assert not is_decoded_by_rows(data[:start] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(20))
+    for end in range(2, start):
+        assert not is_decoded_by_rows(data[:end])
 
 
 def test_scans_behind_the_end_do_not_count() -> None:

@@ -156,6 +156,8 @@ def test_hidden_files_and_other_suffixes_are_no_images(
 
 
 def test_colours_differ_enough_to_be_learned() -> None:
-    means = [decode_image(image_file(label, 0), (8, 8)).pixels.mean(axis=(0, 1)) for label in COLOURS]
+    means = [
+        decode_image(image_file(label, 0), (8, 8)).pixels.mean(axis=(0, 1)) for label in COLOURS
+    ]
 
     assert [int(mean.argmax()) for mean in means] == [2, 1, 0]

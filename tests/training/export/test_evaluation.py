@@ -42,7 +42,7 @@ def test_a_table_says_what_is_undefined() -> None:
 
     assert lines[:3] == [
         "images             1 (all)",
-        "accuracy           1.0000",
+        "accuracy           1.0000 (0.2065 to 1.0000, 95 % sure)",
         "calibration error  0.2500",
     ]
     assert lines[-2].split() == ["1.000", "1.000", "1", "a"]

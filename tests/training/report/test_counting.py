@@ -7,6 +7,7 @@ import pytest
 
 from training.export import calibration
 from training.export.answers import Answers
+from training.intervals import share_interval
 from training.report import counting
 
 # shown, said, with what probability
@@ -75,10 +76,10 @@ def test_bins_are_of_equal_mass_and_give_the_calibration_error() -> None:
 
 def test_wilsons_interval() -> None:
     # Published worked example: 81 of 263 gives 0.2553 to 0.3662 (Newcombe, 1998).
-    low, high = counting.accuracy_interval(81, 263)
+    low, high = share_interval(81, 263)
 
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert counting.accuracy_interval(10, 10)[1] == pytest.approx(1)
+    assert share_interval(10, 10)[1] == pytest.approx(1)
 
 
 def test_models_are_compared_image_by_image() -> None:

@@ -1,0 +1,74 @@
+"""Which images a model was trained on, as far as its run folder or its card can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.inference.contract import ModelCard
+from training.config import TrainConfig
+from training.data import record
+from training.data.folders import list_splits, parts
+from training.errors import TrainingError
+from training.progress import say
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images that were trained on or held back: by their files' digests, or by their paths."""
+
+    digests: frozenset[str] = frozenset()
+    paths: frozenset[Path] = frozenset()
+
+    def __or__(self, other: Seen) -> Seen:
+        """What either has seen."""
+        return Seen(self.digests | other.digests, self.paths | other.paths)
+
+    def has(self, path: Path, digest: str) -> bool:
+        """Whether this file is one of them."""
+        return digest in self.digests or path in self.paths
+
+
+NOTHING = Seen()
+
+
+def seen_by(model: Path, card: ModelCard, data: Path) -> Seen:
+    """What the model file was trained on, among the images of `data`.
+
+    Its run folder knows, if it still lies beside it, whatever has become of the folder. Otherwise
+    the card's seed splits the same folder in the same way; where it is not the same any more, that
+    is said. Raises DataError.
+    """
+    digests = record.used(model.with_suffix(""))
+    if digests is not None:
+        return Seen(digests=digests)
+    if card.training_data.name != data.resolve().name or parts(data):
+        return NOTHING
+    paths = _split_again(card, data)
+    if paths is None:
+        say(
+            f"{data} is called like the folder that the model was trained on, but does not split "
+            f"as that did: how many of its images the model has seen is not known without its run "
+            f"folder ({model.with_suffix('')})"
+        )
+    return Seen(paths=paths or frozenset())
+
+
+def _split_again(card: ModelCard, data: Path) -> frozenset[Path] | None:
+    """Paths of the training and validation images; None where their numbers are not the card's."""
+    options = card.provenance.config
+    try:
+        config = TrainConfig(
+            dataset="folder",
+            data=data,
+            seed=options["seed"],
+            validation_fraction=options["validation_fraction"],
+        )
+        train, validation, test = list_splits(config, quiet=True)
+    except (KeyError, TrainingError):
+        return None
+    counts = [len(listing.paths) for listing in (train, validation, test)]
+    images = card.training_data.images
+    if counts != [images.get(title) for title in ("train", "validation", "test")]:
+        return None
+    return frozenset((*train.paths, *validation.paths))
