@@ -167,7 +167,15 @@ class Server:
 
     @property
     def log(self) -> list[str]:
-        """The lines on standard output so far; a thread of each process writes them, soon."""
+        """The lines on standard output, once no more come: a thread of each process writes them."""
+        sizes = [self.output.stat().st_size]
+        while len(sizes) < 6 or len(set(sizes[-6:])) > 1:
+            time.sleep(0.02)
+            sizes.append(self.output.stat().st_size)
+        return self._lines
+
+    @property
+    def _lines(self) -> list[str]:
         return self.output.read_text(encoding="utf-8").splitlines()
 
     @property
@@ -179,7 +187,8 @@ class Server:
         """The log's lines of answered requests with these fields, to the last one."""
 
         def found() -> list[dict[str, Any]]:
-            return [r for r in self.records if r.get("logger") == "labelserve.requests"]
+            records = map(json.loads, self._lines)
+            return [record for record in records if record["logger"] == "labelserve.requests"]
 
         with suppress(OSError, ValueError):  # it may have ended, or want a key
             counted = self.metrics()  # which waits for what is counted and logged together
