@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -167,7 +167,15 @@ class Server:
 
     @property
     def log(self) -> list[str]:
-        """The lines on standard output so far."""
+        """The lines on standard output, once no more come: a thread of each process writes them."""
+        sizes = [self.output.stat().st_size]
+        while len(sizes) < 6 or len(set(sizes[-6:])) > 1:
+            time.sleep(0.02)
+            sizes.append(self.output.stat().st_size)
+        return self._lines
+
+    @property
+    def _lines(self) -> list[str]:
         return self.output.read_text(encoding="utf-8").splitlines()
 
     @property
@@ -177,13 +185,21 @@ class Server:
 
     def requests(self, **fields: object) -> list[dict[str, Any]]:
         """The log's lines of answered requests with these fields, to the last one."""
-        with suppress(OSError):  # it may have ended
-            self.get("/metrics")  # which waits for what is counted and logged together
-        return [
-            record
-            for record in self.records
-            if record.get("logger") == "labelserve.requests" and fields.items() <= record.items()
-        ]
+
+        def found() -> list[dict[str, Any]]:
+            records = map(json.loads, self._lines)
+            return [record for record in records if record["logger"] == "labelserve.requests"]
+
+        with suppress(OSError, ValueError):  # it may have ended, or want a key
+            counted = self.metrics()  # which waits for what is counted and logged together
+            expected = sum(
+                times
+                for (name, labels), times in counted.items()
+                if name == "labelserve_requests_total" and _has_a_line(dict(labels))
+            )
+            # Where a worker was killed, some lines never come.
+            eventually(lambda: len(found()) >= expected, seconds=2)
+        return [record for record in found() if fields.items() <= record.items()]
 
     @property
     def tracebacks(self) -> list[str]:
@@ -268,6 +284,12 @@ class Server:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _has_a_line(labels: Mapping[str, str]) -> bool:
+    """Whether requests of this route and status are logged."""
+    quiet = labels["route"].startswith("/health") or labels["route"] == "/metrics"
+    return not quiet or int(labels["status"]) >= 400
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -314,11 +336,22 @@ def server_environ(model: Path | None, port: int, settings: Mapping[str, object]
 
 def launch(model: Path | None, folder: Path, port: int | None = None, **settings: object) -> Server:
     """A server's processes, not waited for; ``settings`` in lower case, without the prefix."""
+    return launch_by((), model, folder, port, **settings)
+
+
+def launch_by(
+    command: Sequence[str],
+    model: Path | None,
+    folder: Path,
+    port: int | None = None,
+    **settings: object,
+) -> Server:
+    """The same, by a command that runs the command behind it."""
     port = port or free_port()
     output, errors = folder / f"stdout-{port}", folder / f"stderr-{port}"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [*command, sys.executable, "-m", "service"],
             cwd=ROOT,
             env=server_environ(model, port, settings),
             stdin=subprocess.DEVNULL,

@@ -1,18 +1,17 @@
 """One JSON object a line on standard output, or plain lines for a terminal."""
 
 import logging
-import select
+import os
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
+from service.runtime.log_writer import LogWriter
 from service.runtime.records import RequestRecord
 from service.settings import Settings
 
@@ -21,62 +20,37 @@ _PHASES = {"wait": "wait_ms", "decode": "decode_ms", "inference": "inference_ms"
 _QUIET_ROUTES = ("/health", "/health/live", "/health/ready", "/metrics")
 
 
-# The lines that a thread holds back; see ``written_together``.
-_HELD = threading.local()
+# How long a process that ends waits for the reader of its last lines.
+_FLUSH_SECONDS = 1.0
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes a line at once, or with others of its thread."""
+class LineHandler(logging.Handler):
+    """Gives lines to the process's ``LogWriter``: no logging call waits for the log's reader."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.writer = LogWriter(descriptor, self._gap)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write or hold back a record's line."""
-        self.write_line(self.format(record))
+        """Log a record."""
+        self.writer.put(self._line(record))
 
-    def write_line(self, line: str) -> None:
-        """Write or hold back a line."""
-        held: list[str] | None = getattr(_HELD, "lines", None)
-        if held is None:
-            self.write(line + self.terminator)
-        else:
-            _HELD.handler = self
-            held.append(line + self.terminator)
+    def flush(self) -> None:
+        """Wait for the reader, within a bound; ``logging`` calls it when the process ends."""
+        self.writer.flush(_FLUSH_SECONDS)
 
-    def write(self, text: str) -> None:
-        """Write whole lines. A closed log does not stop the service."""
-        with self.lock or nullcontext(), suppress(OSError, ValueError):
-            self.stream.write(text)
-            self.flush()
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode(errors="backslashreplace") + b"\n"
 
-
-@contextmanager
-def written_together() -> Iterator[None]:
-    """Write this thread's lines at the end of a ``with`` block, in as few pieces as possible.
-
-    Writing costs more than making the line: several workers take turns at one file or pipe.
-    """
-    lines: list[str] = []
-    _HELD.lines = lines
-    try:
-        yield
-    finally:
-        _HELD.lines = None
-        for piece in _pieces(lines):
-            _HELD.handler.write(piece)
-
-
-def _pieces(lines: list[str]) -> Iterator[str]:
-    """Whole lines, joined as far as a pipe takes them in one atomic write (PIPE_BUF)."""
-    piece: list[str] = []
-    size = 0
-    for line in lines:
-        length = len(line.encode())
-        if piece and size + length > select.PIPE_BUF:
-            yield "".join(piece)
-            piece, size = [], 0
-        piece.append(line)
-        size += length
-    if piece:
-        yield "".join(piece)
+    def _gap(self, lines: int) -> bytes:
+        about = {
+            "name": "labelserve.log",
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": "lines of the log were lost here: their reader did not keep up",
+            "fields": {"lines": lines},
+        }
+        return self._line(logging.makeLogRecord(about))
 
 
 class JsonFormatter(logging.Formatter):
@@ -114,7 +88,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": formatter}},
-        "handlers": {"stdout": {"()": LineHandler, "formatter": "line", "stream": sys.stdout}},
+        "handlers": {
+            "stdout": {"()": LineHandler, "formatter": "line", "descriptor": _standard_output()}
+        },
         "root": {"level": settings.log_level.upper(), "handlers": ["stdout"]},
         "loggers": {
             # gunicorn's own loggers get handlers of theirs unless they are told otherwise.
@@ -126,6 +102,19 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": True},
         },
     }
+
+
+def _standard_output() -> int:
+    """Its descriptor; standard error's where it is closed (number 1 may be any other file then)."""
+    stream = sys.stdout or sys.stderr
+    return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
+
+
+def count_drops(count: Callable[[int], None]) -> None:
+    """Have the lines that this process drops from its log counted."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, LineHandler):
+            handler.writer.on_drop = count
 
 
 def log_request(record: RequestRecord) -> None:
@@ -162,7 +151,7 @@ def log_request(record: RequestRecord) -> None:
         "message": "request",
         **fields,
     }
-    handler.write_line(msgspec.json.encode(line).decode())
+    handler.writer.put(msgspec.json.encode(line) + b"\n")
 
 
 def _json_handler() -> LineHandler | None:

@@ -129,6 +129,9 @@ class Metrics:
         self.worker_restarts = self._counter(
             "worker_restarts", "Workers that took the place of one that had ended."
         )
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped", "Lines of the log that nobody read in time."
+        )
         # To find a series by its labels costs more than to count in it; there are few of them.
         self._requests = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)
@@ -141,15 +144,21 @@ class Metrics:
         self._named_labels: frozenset[str] = frozenset()
 
     def use_model(self, name: str, version: str, labels: Sequence[str]) -> None:
-        """Report this model as the one that answers."""
+        """Report this model as the one that answers.
+
+        Raises:
+            NoRoom: there is none for the series of its labels; the last model is still reported.
+        """
+        named = frozenset(labels[:MAX_LABELS])
+        info = self.model_info.labels(name, version)
+        for label in (*named, OTHER_LABELS) if len(labels) > MAX_LABELS else named:
+            self.predictions.labels(label)
         if self._model is not None:
             self.model_info.labels(*self._model).set(0)
         self.model_loads.labels("loaded").inc()
         self._model = (name, version)
-        self.model_info.labels(*self._model).set(1)
-        self._named_labels = frozenset(labels[:MAX_LABELS])
-        for label in self._named_labels:
-            self.predictions.labels(label)
+        info.set(1)
+        self._named_labels = named
 
     def observe(self, records: Sequence[RequestRecord]) -> None:
         """Count answered requests."""

@@ -42,9 +42,8 @@ def serve() -> int:
     try:
         settings = Settings.from_environ()
         Sizing.fitted(settings)
-        listener = listen(settings)
+        Application(listen(settings)).run()
     except SettingsError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return _BAD_SETTING
-    Application(listener).run()
     return 0

@@ -1,13 +1,11 @@
 """gunicorn's configuration: sizes, and hooks for what the workers share."""
 
+import logging
 import math
 import os
-import shutil
 import signal
 import socket
 import struct
-import sys
-import tempfile
 from pathlib import Path
 
 # numpy's BLAS would start a thread per core of the host; it reads this at its import.
@@ -19,12 +17,14 @@ from gunicorn.workers.base import Worker
 from service.runtime import logs, prometheus
 from service.runtime.allocator import return_large_blocks
 from service.runtime.machine import SPARE_DESCRIPTORS, raise_descriptor_limit
+from service.runtime.shared_folder import make_folder
 from service.runtime.shared_state import SharedState, WorkerSlot, take_slot
 from service.runtime.sizing import Sizing
 from service.server.drain import Drain
 from service.server.failed_start import FailedStart
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
+logging.captureWarnings(True)  # the reader of standard error may sleep as well
 return_large_blocks()  # workers inherit it, and this
 descriptors = raise_descriptor_limit()
 sizing = Sizing.fitted(Settings.from_environ())
@@ -67,10 +67,12 @@ def on_starting(server: Arbiter) -> None:
     server.state = SharedState(workers, sizing)
     server.slots = {}
     try:
-        folder = tempfile.mkdtemp(prefix="labelserve-", dir=worker_tmp_dir)
-    except OSError as error:
-        sys.exit(f"cannot start: heartbeats and metrics need /dev/shm: {error}")
-    os.environ[prometheus.FOLDER_VARIABLE] = folder
+        prometheus.reserve(make_folder(worker_tmp_dir), workers)
+    except (OSError, prometheus.NoRoom) as error:
+        raise SettingsError(
+            f"heartbeats and metrics need {workers * prometheus.SLOT_BYTES // 1024} kB of /dev/shm:"
+            f" {error}; see docker run --shm-size, or mount an emptyDir with medium Memory there"
+        ) from error
     server.handle_term = Drain(server, server.state, settings.drain_seconds)
     server.handle_chld = server.handle_cld = FailedStart(server, server.state)
     # gunicorn's own reload would replace the workers, and accept a model that does not open.
@@ -116,8 +118,3 @@ def child_exit(server: Arbiter, worker: Worker) -> None:
     number = server.slots[worker]
     server.state.clear(number)
     prometheus.forget_slot(number)
-
-
-def on_exit(server: Arbiter) -> None:
-    """The service is over: its metrics too."""
-    shutil.rmtree(os.environ[prometheus.FOLDER_VARIABLE], ignore_errors=True)

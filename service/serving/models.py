@@ -12,6 +12,7 @@ from hashlib import sha256
 from service.inference.classifier import Classifier, FileState, file_state, read_model
 from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
 from service.runtime.metrics import Metrics
+from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing, file_size
 from service.settings import PREFIX, SettingsError
@@ -49,7 +50,8 @@ class Models:
         # Digests of the bytes that answer, and of those that were refused last.
         self._answering = self._refused = b""
         self.current = classifier or self._first()
-        self._report(self.current)
+        if classifier:
+            self._report(classifier)
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""
@@ -89,7 +91,6 @@ class Models:
             _LOG.error("new model refused: %s", error, extra={"fields": fields})
             return
         self.current = classifier
-        self._report(classifier)
         card = classifier.card
         fields = {"name": card.name, "version": card.version, "version_before": before.version}
         _LOG.info("new model answers", extra={"fields": fields})
@@ -103,7 +104,11 @@ class Models:
 
     def _report(self, classifier: Classifier) -> None:
         card = classifier.card
-        self._metrics.use_model(card.name, card.version, card.labels)
+        try:
+            self._metrics.use_model(card.name, card.version, card.labels)
+        except NoRoom as error:
+            self._refused = b""  # later there may be room
+            raise ModelTooLarge(f"its labels need more room for metrics: {error}") from error
 
     def _read(self) -> bytes:
         self._check_room()
@@ -126,10 +131,13 @@ class Models:
             )
 
     def _open(self, data: bytes) -> Classifier:
+        """Open a model, and report it: one whose metrics have no room is not used."""
         providers = self._sizing.settings.providers
         try:
-            return Classifier.open(
+            classifier = Classifier.open(
                 data, self._path, threads=self._sizing.inference_threads, providers=providers
             )
         except UnknownProvider as error:
             raise SettingsError(f"{PREFIX}PROVIDERS={','.join(providers)}: {error}") from error
+        self._report(classifier)
+        return classifier

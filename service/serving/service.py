@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from service.inference.classifier import Classifier
+from service.runtime.logs import count_drops
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import WorkerSlot, current_slot
 from service.runtime.sizing import Sizing
@@ -64,6 +65,7 @@ class Service:
         settings = sizing.settings
         reasons = [kind.slug for kind in KINDS.values()]
         metrics = Metrics(state, sizing.machine.memory, (PREDICT, PREDICT_BATCH), reasons)
+        count_drops(metrics.log_lines_dropped.inc)
         models = Models(sizing, state.last_model, metrics, classifier)
         if slot.number == 0:  # the other workers would say the same
             _LOG.info("inference by %s", ", ".join(models.current.providers))

@@ -33,8 +33,8 @@ REST_SECONDS = 2.5
 # A slow machine takes longer over a slice; there has to be something to compare all the same.
 FEWEST_SAMPLES = 6
 WORKERS = 2
-# Of a worker: the event loop, Flask, scrapes, the watcher, and the one that trims memory.
-OTHER_THREADS = 5
+# Of a worker: the event loop, Flask, scrapes, the watcher, the log, and the one that trims memory.
+OTHER_THREADS = 6
 
 
 @dataclass(frozen=True)

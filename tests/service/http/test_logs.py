@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.images import encode
-from tests.server import WORKERS, Server, multipart, raw_request, start_server
+from tests.server import WORKERS, Server, eventually, multipart, raw_request, start_server
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 MADE = re.compile(r"[0-9a-f]{32}")
@@ -76,6 +76,7 @@ def test_nothing_that_a_client_sends_forges_a_line(server: Server) -> None:
         with server.wire() as wire:
             wire.send(data)
             wire.reply()
+    server.requests()  # which waits for the last line
     text = server.output.read_bytes()
     lines = text.split(b"\n")
     assert lines.pop() == b""
@@ -158,6 +159,7 @@ def test_plain_lines_cannot_be_forged_either(tiny_model: Path, worker: str) -> N
         with server.wire() as wire:
             wire.send(b"GET / HTTP/1.1\r\nX\x0bERROR forged: 1\r\n\r\n")
             wire.reply()
+        assert eventually(lambda: "status-404" in server.output.read_text("utf-8"))
         text = server.output.read_bytes().decode()
         assert "request_id=" in text
         assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in text.splitlines())
