@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 PIP = bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help serve test lint check soak bench train lock image audit sbom clean
+.PHONY: help serve test lint check soak bench setup-training train lock image audit sbom clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ soak: .venv/ready ## ten minutes of good, bad and huge images: nothing may be le
 
 bench: .venv/ready .venv-serve/ready .venv-bench/ready ## measure beside plain servers, for docs/performance.md (ARGS=--quick)
 	.venv/bin/python -m tests.benchmarks $(ARGS)
+
+setup-training: .venv-train/ready ## only install what training needs, in .venv-train
+	@echo "enter it: . .venv-train/bin/activate; then, from any folder: python -m training --help"
 
 train: .venv-train/ready ## train on CIFAR-10, downloaded by Keras (ARGS= goes to python -m training)
 	.venv-train/bin/python -m training $(ARGS)
@@ -81,4 +84,7 @@ clean: ## remove the virtual environments and caches
 	@echo "setting up $(@D) from $< (once)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/$(PIP) $<
+# python -m training and python -m service, from any folder.
+	@$(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | \
+	    { read -r packages && echo "$(CURDIR)" > "$$packages/labelserve.pth"; }
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 from pathlib import Path
@@ -24,6 +25,15 @@ def remove_drafts(*paths: Path) -> None:
                 draft.unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises OSError, which names a file that is in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        raise NotADirectoryError(errno.ENOTDIR, f"{file} is a file and no folder") from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears with all of its content or not at all. Raises OSError."""
     draft = draft_path(path)
@@ -37,20 +47,18 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def require_writable(path: Path) -> None:
-    """Find out now whether `path` can be written later; its folders are made.
+def require_writable(path: Path, kind: str = "model file") -> None:
+    """Find out now whether `path`, a file of this kind, can be written later; its folders are made.
 
     Raises:
         ExportError: naming the file, and why not.
     """
     if path.is_dir():
-        raise ExportError(f"model file {path} cannot be written: it is a folder")
+        raise ExportError(f"{kind} {path} cannot be written: it is a folder")
     draft = draft_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         draft.touch()
         draft.unlink()
     except OSError as error:
-        raise ExportError(
-            f"model file {path} cannot be written: {error.strerror or error}"
-        ) from error
+        raise ExportError(f"{kind} {path} cannot be written: {error.strerror or error}") from error

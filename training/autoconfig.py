@@ -24,12 +24,13 @@ from training.progress import say
 SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger ones can be
 SAMPLE = 500  # files whose headers are read
 FEW = 4_000  # images, below which the small network is as good and far quicker
+FEW_MINUTES = 10  # up to which it is better for any number of images
 SHOWN_LABELS = 20  # one below the other; more are listed several to a line
 UNEVEN = 1.5  # times as many images of one label as of another, from where rare ones weigh more
 STEPS_AN_EPOCH = 25
 LARGEST_BATCH, SMALLEST_BATCH = 256, 16
-VISITS = 400_000  # images that a run looks at, over all epochs
-FEWEST_EPOCHS, MOST_EPOCHS = 12, 100
+TRIED = frozenset({"epochs", "flip"})  # options that are chosen by trying them out
+MOST_EPOCHS = 100  # of a run that ends by the clock, or for want of patience
 # What suits photographs: seen nearer, in other light.
 _AUGMENTATION = {"zoom": 0.2, "colour": 0.1}
 
@@ -101,14 +102,16 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     images = _training_images(found, given)
     side = _side(found)
     size = given.get("image_size", (side, side))
-    architecture = given.get("architecture", "small" if images < FEW else "fast")
-    epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(VISITS / images)))
+    minutes = given.get("max_minutes", 0)
+    is_long = "epochs" in given or minutes > FEW_MINUTES
+    architecture = given.get("architecture", "fast" if is_long and images >= FEW else "small")
+    epochs = given.get("epochs", MOST_EPOCHS)
     numbers = found.counts.values()
     is_uneven = max(numbers) >= UNEVEN * min(numbers)
     wanted: dict[str, Any] = {
         "image_size": size,
         "architecture": architecture,
-        "epochs": epochs,
+        **({"epochs": epochs} if minutes else {}),
         "patience": max(8, epochs // 3),
         "class_weighting": 0.5 if is_uneven else 0.0,
         **_AUGMENTATION,
@@ -150,8 +153,10 @@ def _largest_batch(size: tuple[int, int]) -> int:
     return LARGEST_BATCH if max(size) <= 128 else LARGEST_BATCH // 4
 
 
-def complete(options: dict[str, Any]) -> dict[str, Any]:
+def complete(options: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     """The options with all that the folder suggests, said aloud; CIFAR-10's are left as they are.
+
+    Beside them the names of the options that only a trial can choose (see `fitting.trial`).
 
     Raises:
         ConfigError: an option has a value that cannot work.
@@ -160,7 +165,7 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     check_options(options)
     folder = options.get("data")
     if folder is None or options.get("dataset", "folder") != "folder":
-        return options
+        return options, frozenset()
     found = survey(folder)
     say(describe(found))
     wanted = suggestions(found, options)
@@ -169,4 +174,7 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
             f"{name.replace('_', ' ')} {publishable(value)}" for name, value in wanted.items()
         )
         say(f"chosen to suit them: {words}")
-    return {**options, **wanted}
+    undecided = TRIED - options.keys() - wanted.keys()
+    if options.get("mirrored_filters"):  # which says that left and right mean nothing
+        undecided -= {"flip"}
+    return {**options, **wanted}, undecided

@@ -105,7 +105,7 @@ def row_config(name: str, seed: int, options: argparse.Namespace) -> TrainConfig
     asked = {"dataset": "cifar10", "data": options.data, **ROWS[name]}
     if asked["dataset"] == "folder":
         asked["data"] = few_images(options.data, options.folder / "few")
-        asked = complete(asked)
+        asked, _ = complete(asked)  # mirrored: CIFAR-10 is known to bear it
     asked |= {"seed": seed, "output": folder / f"{name}-{seed}.onnx"}
     # In integers it is the same run, exported once more.
     asked["run"] = folder / f"{name.removesuffix('-int8')}-{seed}"

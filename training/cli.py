@@ -65,10 +65,11 @@ def train(words: Sequence[str]) -> None:
     resume, restart, file = (options.pop(name) for name in ("resume", "restart", "config"))
     if file is not None:
         options = {**read_toml(file), **options}
-    config = from_options(complete(options))
+    options, undecided = complete(options)
+    config = from_options(options)
     from training.pipeline import train as run  # --help needs none of it
 
-    run(config, resume=resume, restart=restart)
+    run(config, undecided=undecided, resume=resume, restart=restart)
 
 
 def evaluate(words: Sequence[str]) -> None:

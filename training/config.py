@@ -233,7 +233,9 @@ class TrainConfig:
         choices=PRECISIONS,
     )
     seed: int = option("training", "makes the run repeatable", default=0, low=0, high=2**31 - 1)
-    flip: bool = option("augmentation", "mirror half of the images left to right", default=True)
+    flip: bool = option(
+        "augmentation", "mirror half of the images left to right", default=True, chosen=True
+    )
     shift: int = option(
         "augmentation",
         "move images by up to so many pixels, edges mirrored",
@@ -276,8 +278,8 @@ class TrainConfig:
     )
     run: Path | None = option(
         "output",
-        "folder for checkpoint, log and run.toml (the output's path without its suffix, if not "
-        "given)",
+        "folder for checkpoint, log and run.toml (if not given, the output's path without its "
+        "suffix, or with .run for it where that is the folder of the images)",
         default=None,
         kind=PATH,
         identity=False,
@@ -316,12 +318,13 @@ class TrainConfig:
             raise ConfigError(f"--cutout: {self.cutout} pixels would hide the whole image")
 
     def _check_paths(self) -> None:
-        if self.run_folder == self.output:
+        if self.output in (self.run_folder, self.run or run_folders(self.output)[0]):
             raise ConfigError(f"--output: {self.output} needs a suffix, such as .onnx")
-        if self.data and self.run_folder.resolve().is_relative_to(self.data.resolve()):
+        if self._is_among_images(self.run_folder):
+            flag = "--run" if self.run else "--output"
             raise ConfigError(
-                f"--run: {self.run_folder} lies in {self.data}, among the images: give another "
-                "--run, or another --output"
+                f"{flag}: the run folder {self.run_folder} lies in {self.data}, among the images: "
+                f"give another {flag}"
             )
 
     @property
@@ -332,7 +335,13 @@ class TrainConfig:
     @property
     def run_folder(self) -> Path:
         """Where checkpoint, log and run.toml lie."""
-        return self.run or self.output.with_suffix("")
+        if self.run:
+            return self.run
+        usual, other = run_folders(self.output)
+        return other if self._is_among_images(usual) else usual
+
+    def _is_among_images(self, path: Path) -> bool:
+        return bool(self.data and path.resolve().is_relative_to(self.data.resolve()))
 
     @property
     def pixel_file(self) -> Path:
@@ -367,6 +376,14 @@ class TrainConfig:
     def _values(self, wanted: Callable[[dataclasses.Field[Any]], bool]) -> dict[str, Any]:
         fields = filter(wanted, dataclasses.fields(self))
         return {item.name: publishable(getattr(self, item.name)) for item in fields}
+
+
+def run_folders(model: Path) -> tuple[Path, Path]:
+    """Where a model file's run lies, unless it is said: the second where the first is the images'.
+
+    As in --data pets --output pets.onnx: pets/ are the images, pets.run/ is the run folder.
+    """
+    return model.with_suffix(""), model.with_suffix(".run")
 
 
 def check(item: dataclasses.Field[Any], value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+USUAL_SIZE: dict[str, Any] = {"ncols": 79, "nrows": 24}  # of a terminal
 NAMED_IN_FULL = 10  # lines that are said before the rest is only counted
 
 
@@ -31,7 +32,16 @@ def use_utf8() -> None:
 def bar(items: Iterable[Any] | None = None, **settings: Any) -> Any:
     """A tqdm bar over `items`, or one to be moved by hand; redrawn rarely without a terminal."""
     rare = {} if sys.stderr.isatty() else {"mininterval": 10.0}
-    return tqdm(items, **{"file": sys.stderr, "dynamic_ncols": True, **rare, **settings})
+    return tqdm(items, **{"file": sys.stderr, **_size(), **rare, **settings})
+
+
+def _size() -> dict[str, Any]:
+    """The terminal's, followed as it changes; a usual one for a terminal that says it has none."""
+    # tqdm takes 0 rows for a terminal that is too small for a bar. So are those of serial lines,
+    # of containers' terminals before they are told a size, and of some editors.
+    if sys.stderr.isatty() and 0 in os.get_terminal_size(sys.stderr.fileno()):
+        return USUAL_SIZE
+    return {"dynamic_ncols": True}
 
 
 def say(text: str) -> None:

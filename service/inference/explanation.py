@@ -20,7 +20,8 @@ CELLS = 7  # of a mask, along each side of the image
 LATTICE = 32  # places along a side at which masks are compared: enough for 7 cells
 REACH = 0.08  # of the side: the distance at which pixels still matter alike
 RIDGE = 0.3  # share of a mask's own size that is added to the diagonal
-SMALLEST = 1e-4  # keeps the log-odds of a certain answer finite
+SMALLEST = 1e-4  # scale of a ridge, where the masks hardly differ
+TINIEST = 1e-30  # keeps the log-odds of a certain answer finite
 
 
 def importance(
@@ -56,7 +57,7 @@ def importance(
     size = image.shape[:2]
     lattice = (min(LATTICE, size[0]), min(LATTICE, size[1]))
     masks = random_masks(np.random.default_rng(seed), passes, lattice)
-    answers = log_odds(_answers(predict, image, label, masks))
+    answers = log_odds(_answers(predict, image, label, masks), label)
     return enlarge(_regression(masks, answers), size)
 
 
@@ -85,10 +86,16 @@ def covered(image: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.
     return np.asarray(np.rint(mixed).clip(0, 255), np.uint8)
 
 
-def log_odds(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """log(p / (1 - p)), finite also at 0 and 1: it moves where the probability is near its end."""
-    p = np.asarray(probabilities, np.float64)
-    return np.log(p + SMALLEST) - np.log1p(SMALLEST - p)
+def log_odds(probabilities: NDArray[np.floating], label: int) -> NDArray[np.float64]:
+    """log(p / (1 - p)) of a label, [N], from the probabilities of all, [N, labels]; always finite.
+
+    1 - p is added up from the other labels': a float32 cannot tell answers above 0.9999999 apart,
+    but it can tell what little is left to the others.
+    """
+    others = np.delete(probabilities, label, axis=1).sum(axis=1, dtype=np.float64)
+    mine = np.asarray(probabilities[:, label], np.float64)
+    found: NDArray[np.float64] = np.log(mine + TINIEST) - np.log(others + TINIEST)
+    return found
 
 
 def enlarge(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -112,14 +119,14 @@ def _answers(
     label: int,
     masks: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """The label's probability for the image under each mask, [N]."""
+    """The probabilities for the image under each mask, [N, labels]."""
     answers = []
     for first in range(0, len(masks), BATCH):
         some = enlarge(masks[first : first + BATCH], image.shape[:2])
         probabilities = predict(covered(image, some))
         if not 0 <= label < probabilities.shape[1]:
             raise ValueError(f"label {label} does not exist: there are {probabilities.shape[1]}")
-        answers.append(probabilities[:, label])
+        answers.append(probabilities)
     return np.concatenate(answers)
 
 

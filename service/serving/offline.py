@@ -41,6 +41,7 @@ def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) 
         results(classifier, files, top_k),
         total=len(files),
         unit="image",
+        nrows=24,  # not asked of the terminal: one that says 0 would get no bar
         disable=not sys.stderr.isatty(),
     ):
         write(file, result)

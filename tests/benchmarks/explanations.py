@@ -109,7 +109,7 @@ def _occlusion(predict: Counting, image: Image, label: int, sizes: dict[float, i
                 mask[top : top + side, left : left + side] = 0
                 masks.append(mask)
     shown = np.stack([np.ones((height, width), np.float32), *masks])
-    whole, *others = explanation.log_odds(predict(explanation.covered(image, shown))[:, label])
+    whole, *others = explanation.log_odds(predict(explanation.covered(image, shown)), label)
     hidden = 1 - np.stack(masks)
     falls = (whole - np.array(others)) / hidden.sum(axis=(1, 2))
     return np.asarray(np.tensordot(falls, hidden, axes=1))

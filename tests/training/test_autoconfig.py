@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.training.conftest import fill_folder
 from training.architectures import ARCHITECTURES
-from training.autoconfig import Survey, complete, describe, suggestions, survey
+from training.autoconfig import TRIED, Survey, complete, describe, suggestions, survey
 from training.config import TrainConfig, from_options
 from training.errors import ConfigError, DataError
 
@@ -44,9 +44,9 @@ def test_images_that_are_held_apart_are_not_taken_off_twice(tmp_path: Path) -> N
     for part in ("train", "Test", "valid"):
         fill_folder(tmp_path / part, images=3)
 
-    epochs = suggestions(Survey(tmp_path, {"blue": 4000, "red": 4000}, ()), {})["epochs"]
+    batch = suggestions(Survey(tmp_path, {"blue": 810, "red": 810}, ()), {})["batch_size"]
 
-    assert epochs == 50  # 400,000 looked at, of 8,000
+    assert batch == 64  # of 1,620 images in 25 steps; of the 1,166 that would be left, 32
 
 
 def test_many_labels_are_listed_several_to_a_line() -> None:
@@ -63,6 +63,7 @@ def test_many_labels_are_listed_several_to_a_line() -> None:
 
 def test_all_that_is_chosen_is_said_in_the_help() -> None:
     wanted = [suggestions(found(), given) for given in ({}, {"architecture": "basic"})]
+    wanted.append(dict.fromkeys(TRIED))
 
     chosen = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["chosen"]}
     assert set().union(*wanted) == chosen
@@ -82,13 +83,16 @@ def test_the_size_is_one_that_most_images_have(side: int, expected: int) -> None
     assert suggestions(found(side), {})["image_size"] == (expected, expected)
 
 
-def test_the_number_of_images_decides_network_and_epochs() -> None:
+def test_the_number_of_images_and_the_time_decide_the_network() -> None:
     few, some, many = (
-        suggestions(found(cat=count, dog=count), {}) for count in (50, 1_000, 50_000)
+        suggestions(found(cat=count, dog=count), {"max_minutes": 60})
+        for count in (50, 1_000, 50_000)
     )
 
     assert [wanted["architecture"] for wanted in (few, some, many)] == ["small", "small", "fast"]
-    assert few["epochs"] >= some["epochs"] > many["epochs"]
+    for given in ({}, {"max_minutes": 5}):  # the large one would see its images twice
+        assert suggestions(found(cat=50_000), given)["architecture"] == "small"
+    assert suggestions(found(cat=50_000), {"epochs": 20})["architecture"] == "fast"
     assert few["batch_size"] < some["batch_size"] < many["batch_size"]
     assert few["learning_rate"] < many["learning_rate"]
 
@@ -132,9 +136,10 @@ def test_suggestions_fit_together_and_leave_what_is_given(
 def test_what_was_chosen_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fill_folder(tmp_path / "photos", images=4)
 
-    options = complete({"data": folder, "epochs": 7})
+    options, undecided = complete({"data": folder, "epochs": 7})
 
     assert options["epochs"] == 7
+    assert undecided == {"flip"}
     said = capsys.readouterr().err
     assert "12 images of 3 labels" in said
     assert "image size 32x32" in said
@@ -142,8 +147,9 @@ def test_what_was_chosen_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_cifar10_is_left_as_it_is() -> None:
-    for options in ({}, {"dataset": "cifar10", "data": Path("nowhere")}):
-        assert complete(options) == options
+    given: tuple[dict[str, Any], ...] = ({}, {"dataset": "cifar10", "data": Path("nowhere")})
+    for options in given:
+        assert complete(options) == (options, frozenset())
 
 
 def test_wrong_values_come_before_the_folder() -> None:
@@ -156,7 +162,7 @@ def test_wrong_values_come_before_the_folder() -> None:
 def test_the_least_that_can_be_trained_on_gets_options_that_work(tmp_path: Path) -> None:
     folder = fill_folder(tmp_path / "photos", images=3)
 
-    config = from_options(complete({"data": folder}))
+    config = from_options(complete({"data": folder})[0])
 
     assert isinstance(config, TrainConfig)
     assert config.batch_size >= 8

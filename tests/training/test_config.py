@@ -61,8 +61,11 @@ def test_weights_fit_where_the_network_is_the_same() -> None:
         ({"branches": 2}, "--branches: basic has one; small, fast, deep can have more"),
         ({"shift": 32}, "--shift: 32 pixels"),
         ({"cutout": 32}, "--cutout: 32 pixels"),
-        ({"data": Path("a"), "output": Path("a/b/c.onnx")}, "--run: a/b/c lies in a,"),
-        ({"data": Path("a/b"), "output": Path("a/b.onnx")}, "--run: a/b lies in a/b,"),
+        (
+            {"data": Path("a"), "output": Path("a/b/c.onnx")},
+            "--output: the run folder a/b/c.run lies in a,",
+        ),
+        ({"data": Path("a/b"), "run": Path("a/b")}, "--run: the run folder a/b lies in a/b,"),
         ({"loss": "hinge"}, "--loss: 'hinge' is not one of: cross-entropy, squared-error"),
         ({"output": Path("model")}, "--output: model needs a suffix"),
     ],

@@ -15,6 +15,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from training.atomic_files import make_folder
+
 
 class Images(Protocol):
     """Images uint8 [N, H, W, 3], in memory or not: an array is one, and so is a PixelFile."""
@@ -94,7 +96,7 @@ class PixelWriter:
         self.count = 0
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         self._file = self._draft.open("wb")
         return self
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import math
 import platform
+import shlex
 from pathlib import Path
 
 import keras
@@ -41,6 +42,7 @@ from training.export.calibration import fit_temperature
 from training.export.evaluation import figures, predict
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
+from training.intervals import share_interval
 from training.networks.building import served_network
 from training.networks.inference import inference_batch
 from training.options import command
@@ -108,7 +110,9 @@ def export(
             raise ExportError(f"{config.output}: the card is not read as it was written")
         draft.replace(config.output)
     except OSError as error:
-        raise ExportError(f"model file {config.output} cannot be written: {error}") from error
+        raise ExportError(
+            f"model file {config.output} cannot be written: {error.strerror or error}"
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
     return card
@@ -222,12 +226,20 @@ def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def announce(card: ModelCard, path: Path) -> None:
-    """Say what was written."""
-    found = card.figures
+def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
+    """Say what was written, how good it is, how long it took, and what to do with it."""
+    path, found = config.output, card.figures
+    low, high = share_interval(round(found.accuracy * found.images), found.images)
+    data = shlex.quote(str(config.data or "FOLDER"))
+    name = shlex.quote(str(path))
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, "
-        f"accuracy {found.accuracy:.4f} and calibration error {found.calibration_error:.4f} on "
-        f"{found.images} {found.split} images, temperature {card.temperature:.3f}, "
-        f"largest difference from Keras {found.parity:.1e}"
+        f"after {seconds / 60:.1f} minutes\n"
+        f"  accuracy {100 * found.accuracy:.2f} % on {found.images} {found.split} images: "
+        f"of many more, {100 * low:.1f} % to {100 * high:.1f} % (95 % sure)\n"
+        f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
+        f"largest difference from Keras {found.parity:.1e}\n"
+        f"results and mistakes:    python -m training report {name} --data {data}\n"
+        f"which pixels mattered:   python -m training explain {name} IMAGE\n"
+        f"serve it:                LABELSERVE_MODEL={name} python -m service"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.inference.contract import ModelCard
-from training.config import TrainConfig
+from training.config import TrainConfig, run_folders
 from training.data import record
 from training.data.folders import list_splits, parts
 from training.errors import TrainingError
@@ -39,7 +39,8 @@ def seen_by(model: Path, card: ModelCard, data: Path) -> Seen:
     the card's seed splits the same folder in the same way; where it is not the same any more, that
     is said. Raises DataError.
     """
-    digests = record.used(model.with_suffix(""))
+    records = (record.used(folder) for folder in run_folders(model))
+    digests = next((found for found in records if found is not None), None)
     if digests is not None:
         return Seen(digests=digests)
     if card.training_data.name != data.resolve().name or parts(data):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.atomic_files import write_whole
+from training.atomic_files import make_folder, write_whole
 from training.errors import RunError
 
 CHECKPOINT = "checkpoint.npz"
@@ -82,11 +82,13 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, about=np.array(json.dumps(about)), **names)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_whole(folder / CHECKPOINT, content.getvalue())
         write_whole(folder / LOG, _csv(checkpoint.log))
     except OSError as error:
-        raise RunError(f"run folder {folder} cannot be written: {error}") from error
+        raise RunError(
+            f"run folder {folder} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def load(folder: Path) -> Checkpoint | None:

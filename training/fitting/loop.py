@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 from training.data.batches import batches, epoch_order, image_weights, mirrored_images, steps_of
 from training.data.dataset import Dataset, Split
-from training.errors import FitError, Stopped
+from training.errors import FitError, RunError, Stopped
 from training.fitting import checkpoint, pruning
 from training.fitting.budget import Pace, out_of_time, pace_of
 from training.fitting.checkpoint import Checkpoint, EpochLog
@@ -68,13 +68,20 @@ def fit(
     try:
         saved = _train(state, training_step(state, teachers), saved, pace)
     except KeyboardInterrupt:
-        done = checkpoint.load(config.run_folder) or saved
-        raise Stopped(
-            f"stopped; epoch {done.epochs} of {config.epochs} is kept in {config.run_folder}: "
-            "the same command with --resume continues"
-        ) from None
+        raise Stopped(f"stopped; {_kept(config, saved)}") from None
+    except RunError as error:  # the disk is full, for instance
+        raise RunError(f"{error}; {_kept(config, saved)}") from error
     take_best(state, saved)
     return state.model
+
+
+def _kept(config: TrainConfig, saved: Checkpoint) -> str:
+    """What is left of a run that was stopped."""
+    done = checkpoint.load(config.run_folder) or saved
+    return (
+        f"epoch {done.epochs} of {config.epochs} is kept in {config.run_folder}: the same command "
+        "with --resume continues"
+    )
 
 
 def _begun(state: TrainingState, identity: dict[str, Any]) -> Checkpoint:
@@ -102,13 +109,23 @@ def _train(state: TrainingState, step: Step, saved: Checkpoint, pace: Pace) -> C
         while saved.epochs < config.epochs and not saved.finished:
             progress.set_description(f"epoch {saved.epochs + 1}/{config.epochs}")
             began = time.monotonic()
-            sums = _train_epoch(state, step, saved, pace, progress)
+            sums = train_epoch(
+                state,
+                step,
+                epoch=saved.epochs,
+                losses=saved.losses,
+                pace=pace,
+                progress=progress,
+            )
             if sums.images:  # not where the time was over before the first step
                 saved = _close_epoch(state, saved, sums, began)
             elif not saved.log:
                 raise out_of_time(config.max_minutes)
-            saved = dataclasses.replace(saved, finished=_is_over(state, saved, pace))
+            is_over = pace.share(saved.epochs * state.steps) >= 1 or _is_tired(config, saved)
+            saved = dataclasses.replace(saved, finished=is_over)
             checkpoint.save(saved, config.run_folder)
+            if sums.images:
+                _announce(config, saved)
     return saved
 
 
@@ -135,15 +152,24 @@ class EpochSums:
             asked = time.monotonic()
 
 
-def _train_epoch(
-    state: TrainingState, step: Step, saved: Checkpoint, pace: Pace, progress: Any
+def train_epoch(  # noqa: PLR0913 - all but two by keyword
+    state: TrainingState,
+    step: Step,
+    *,
+    epoch: int,
+    losses: NDArray[np.float32],
+    pace: Pace,
+    progress: Any,
 ) -> EpochSums:
-    """One pass over the images, or as much of it as there is time for."""
-    config, epoch, train = state.config, saved.epochs, state.dataset.train
-    steps, weights = _planned(state, saved, pace)
+    """One pass over the images, or as much of it as there is time for.
+
+    `epoch`: how many came before. `losses`: each image's last one, [N]. Raises FitError.
+    """
+    config, train = state.config, state.dataset.train
+    steps, weights = _planned(state, epoch, losses, pace)
     mirrored = mirrored_images(config, epoch, len(train))
     peaks = np.array([group.peak for group in state.groups], np.float32)
-    sums = EpochSums(saved.losses.copy())
+    sums = EpochSums(losses.copy())
     coming = sums.waited_for(batches(train, steps, mirrored, weights))
     for i, (indices, batch) in enumerate(zip(steps, coming, strict=True)):
         # In steps of a full epoch, so that a pruned one ends where a full one would.
@@ -153,9 +179,9 @@ def _train_epoch(
             break
         factor = rate_factor(config.recipe, share)
         seed = np.array([config.seed, int(number)], np.int32)
-        losses, correct = step(batch, seed, peaks * np.float32(factor))
-        loss = _finite(float(np.mean(losses * batch.weights)), epoch, config)
-        sums.losses[indices] = losses
+        each, correct = step(batch, seed, peaks * np.float32(factor))
+        loss = _finite(float(np.mean(each * batch.weights)), epoch, config)
+        sums.losses[indices] = each
         sums.rate = config.learning_rate * factor
         sums.loss += loss * len(indices)
         sums.correct += correct
@@ -167,14 +193,14 @@ def _train_epoch(
 
 
 def _planned(
-    state: TrainingState, saved: Checkpoint, pace: Pace
+    state: TrainingState, epoch: int, losses: NDArray[np.float32], pace: Pace
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float32]]:
     """Which images each step of the coming epoch takes, and what every image's loss counts."""
-    config, train, epoch = state.config, state.dataset.train, saved.epochs
+    config, train = state.config, state.dataset.train
     order = epoch_order(config.seed, epoch, len(train))
     weights = image_weights(train.targets, len(state.dataset.labels), config.class_weighting)
     if config.prune_easy:
-        easy = pruning.easy_images(saved.losses, pace.share(epoch * state.steps))
+        easy = pruning.easy_images(losses, pace.share(epoch * state.steps))
         # The 1 keeps this apart from the draws for order and mirroring.
         rng = np.random.default_rng([config.seed, epoch, len(train), 1])
         order, weights = pruning.prune(order, weights, easy, config.prune_easy, rng)
@@ -207,10 +233,6 @@ def _close_epoch(
         seconds=time.monotonic() - began,
         waiting=sums.waiting / max(1e-9, training_seconds),
     )
-    say(
-        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-        f"validation {row.validation_loss:.4f} {row.validation_accuracy:.4f}  {row.seconds:.0f} s"
-    )
     return dataclasses.replace(
         saved,
         log=(*saved.log, row),
@@ -220,15 +242,22 @@ def _close_epoch(
     )
 
 
-def _is_over(state: TrainingState, saved: Checkpoint, pace: Pace) -> bool:
-    """Whether no epoch is to follow."""
-    if pace.share(saved.epochs * state.steps) >= 1:
-        return True
+def _is_tired(config: TrainConfig, saved: Checkpoint) -> bool:
+    """Whether the last epochs were no better than one before them."""
     losses = [row.validation_loss for row in saved.log]
-    is_tired = 0 < state.config.patience < len(losses) - losses.index(min(losses))
-    if is_tired:
-        say(f"no better validation loss for {state.config.patience} epochs: the best is kept")
-    return is_tired
+    return 0 < config.patience < len(losses) - losses.index(min(losses))
+
+
+def _announce(config: TrainConfig, saved: Checkpoint) -> None:
+    """Say what the last epoch came to. It is saved: whoever reads this may stop the run."""
+    row = saved.log[-1]
+    say(
+        f"epoch {row.epoch:3d}  training loss {row.loss:.4f} accuracy {row.accuracy:.4f}  "
+        f"validation loss {row.validation_loss:.4f} accuracy {row.validation_accuracy:.4f}  "
+        f"{row.seconds:.0f} s"
+    )
+    if _is_tired(config, saved):
+        say(f"no better validation loss for {config.patience} epochs: the best is kept")
 
 
 def _measure(model: keras.Model, split: Split) -> tuple[float, float]:

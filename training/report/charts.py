@@ -119,10 +119,11 @@ def reliability(bins: Sequence[Bin]) -> Chart:
             markersize=5,
             linewidth=1.2,
             label="measured",
+            clip_on=False,  # a point on the edge is seen whole
         )
         low = max(0.0, min(*promised, *right) - SMALLEST_GAP)
-        axes.set_xlim(low, 1 + SMALLEST_GAP)
-        axes.set_ylim(low, 1 + SMALLEST_GAP)
+        axes.set_xlim(low, 1)
+        axes.set_ylim(low, 1)
         _name_axes(axes, theme, "mean probability of the answer", "share that is right")
         _legend(axes, theme, "upper left")
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.inference.errors import ImageError
-from training.errors import DataError, ExportError
+from training.atomic_files import require_writable
+from training.config import run_folders
+from training.errors import DataError
 from training.options import Parser
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def report(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     if options.run is not None and len(options.models) > 1:
         parser.error("argument --run: with several models, each one's is looked for beside it")
-    _require_page(options.output)
+    require_writable(options.output, "page")
     from training.report import pages  # --help needs none of it
 
     models = [(model, _log_of(model, options.run)) for model in options.models]
@@ -55,8 +57,10 @@ def report(words: Sequence[str]) -> None:
 def _log_of(model: Path, run: Path | None) -> Log | None:
     from training.report import results  # --help needs none of it
 
-    folder = run or model.with_suffix("")
-    return results.read_log(folder) if run or (folder / results.LOG).is_file() else None
+    if run is not None:
+        return results.read_log(run)
+    found = next((f for f in run_folders(model) if (f / results.LOG).is_file()), None)
+    return None if found is None else results.read_log(found)
 
 
 def explain(words: Sequence[str]) -> None:
@@ -70,7 +74,7 @@ def explain(words: Sequence[str]) -> None:
     _add_output(parser, "explain.html")
     parser.add_argument("image", type=Path, metavar="IMAGE", help="any image file")
     options = parser.parse_args(words)
-    _require_page(options.output)
+    require_writable(options.output, "page")
     try:
         data = options.image.read_bytes()
     except OSError as error:
@@ -91,9 +95,3 @@ def _add_output(parser: argparse.ArgumentParser, output: str) -> None:
         metavar="PATH",
         help=f"the page to write (default: {output})",
     )
-
-
-def _require_page(path: Path) -> None:
-    """Refuse at once what would be found out after minutes."""
-    if path.is_dir():
-        raise ExportError(f"page {path} cannot be written: it is a folder")

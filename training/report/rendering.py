@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from training.atomic_files import write_whole
+from training.atomic_files import make_folder, write_whole
 from training.errors import ExportError
 from training.report.images import data_uri, png
 
@@ -47,7 +47,7 @@ def _environment() -> Environment:
 def write(path: Path, text: str) -> None:
     """Write the page, whole or not at all. Raises ExportError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise ExportError(f"page {path} cannot be written: {error.strerror or error}") from error
