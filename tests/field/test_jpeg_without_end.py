@@ -18,7 +18,7 @@ from service.inference.imaging import decode_image
 from tests.hostile_images import segment
 from tests.images import Pixels, encode, photograph
 from tests.server import Server, assert_problem
-from training.data.decoding import decoded
+from tests.training.conftest import decoded_pixels
 
 SIZE = (8, 12)
 END = b"\xff\xd9"
@@ -141,7 +141,7 @@ def test_training_reads_the_same(tmp_path: Path) -> None:
     paths = [tmp_path / "whole.jpg", tmp_path / "film.jpg", tmp_path / "cut.jpg"]
     for path, content in zip(paths, (data, data[:-2] + film(1), data[:-9]), strict=True):
         path.write_bytes(content)
-    whole, with_film, cut = decoded(paths, SIZE, "stretch", "test")
+    whole, with_film, cut = decoded_pixels(paths, SIZE)
     np.testing.assert_array_equal(with_film, whole)
     assert isinstance(cut, str)
 

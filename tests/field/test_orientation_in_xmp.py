@@ -16,7 +16,7 @@ from service.inference.formats import READABLE_FORMATS
 from service.inference.imaging import ImageLimits, decode_image, open_image
 from tests.images import Pixels, encode, photograph, png_chunk
 from tests.server import Server
-from training.data.decoding import decoded
+from tests.training.conftest import decoded_pixels
 
 SIZE = (8, 12)
 PHOTOGRAPH = photograph(1, 48, 64)
@@ -102,7 +102,7 @@ def test_training_reads_the_same(tmp_path: Path) -> None:
         for given in (b"", XMP):
             paths.append(tmp_path / f"{number}{len(given)}")
             paths[-1].write_bytes(write(given, b""))
-    read = list(decoded(paths, SIZE, "stretch", "test"))
+    read = decoded_pixels(paths, SIZE)
     for without, with_it in zip(read[::2], read[1::2], strict=True):
         np.testing.assert_array_equal(with_it, without)
 

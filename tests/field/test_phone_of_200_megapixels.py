@@ -16,7 +16,7 @@ from service.inference.errors import TooManyPixels
 from service.inference.imaging import ImageLimits, decode_image
 from tests.images import encode, photograph, tall_jpeg
 from tests.server import ROOT, Server, assert_problem
-from training.data.decoding import decoded
+from tests.training.conftest import decoded_pixels
 
 SIZE = (32, 32)
 WIDTH, HEIGHT, STRIP = 16_384, 12_288, 128
@@ -117,7 +117,7 @@ def test_training_reads_the_same(tmp_path: Path) -> None:
     path = tmp_path / "photograph.jpg"
     data = tall_jpeg(ramp(), 128, exif=exif(8))  # 268 megapixels; 250 are training's bound
     path.write_bytes(data)
-    (pixels,) = decoded([path], SIZE, "stretch", "test")
+    (pixels,) = decoded_pixels([path], SIZE)
     np.testing.assert_array_equal(pixels, decode_image(data, SIZE).pixels)
 
 

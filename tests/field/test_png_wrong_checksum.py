@@ -24,7 +24,7 @@ from tests.images import (
     rgb_profile,
 )
 from tests.server import Server, assert_problem
-from training.data.decoding import decoded
+from tests.training.conftest import decoded_pixels
 
 SIZE = (8, 12)
 ROWS = np.asarray(photograph(2, 16, 24)).tobytes()
@@ -121,7 +121,7 @@ def test_training_reads_the_same(tmp_path: Path) -> None:
     contents = (data, spoiled(data, b"tEXt"), spoiled(data, b"IDAT"))
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    whole, without_text, without_pixels = decoded(paths, SIZE, "stretch", "test")
+    whole, without_text, without_pixels = decoded_pixels(paths, SIZE)
     np.testing.assert_array_equal(without_text, whole)
     assert without_pixels == "the PNG image has a wrong checksum in IDAT"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from service.inference.imaging import decode_image
 from training import pipeline
 from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
+from training.data.decoding import decoded
 from training.data.loading import load
 from training.fitting import checkpoint
 
@@ -131,3 +132,9 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     images = np.stack([decode_image(file, config.image_size).pixels for file in files])
     network = ServedNetwork(state.model, card.temperature)
     return TrainedModel(config.output, files, images, network.predict(images))
+
+
+def decoded_pixels(paths: Sequence[Path], size: tuple[int, int]) -> list[Any]:
+    """What training decodes files to: pixels, or what is wrong with a file."""
+    found = decoded(paths, size, "stretch", "test")
+    return [read if isinstance(read, str) else read.image.pixels for read in found]
