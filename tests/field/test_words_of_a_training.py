@@ -53,7 +53,7 @@ def test_every_value_has_a_name_and_the_end_says_what_comes_next(
     assert any(re.fullmatch(epoch, line) for line in lines)
     *_, about, accuracy, _, report, explain, serve = lines
     assert re.search(r"MB, after \d+\.\d minutes$", about)
-    assert re.search(r"\d % on 6 test images: .* \d+\.\d % to \d+\.\d % \(95 % sure\)$", accuracy)
+    assert re.search(r"\d % \(\d+\.\d to \d+\.\d, 95 % sure\) on 6 test images$", accuracy)
     for line, name in ((report, "report"), (explain, "explain")):
         words = shlex.split(line.split(":", 1)[1])
         assert words[:4] == ["python", "-m", "training", name]

@@ -235,8 +235,8 @@ def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, "
         f"after {seconds / 60:.1f} minutes\n"
-        f"  accuracy {100 * found.accuracy:.2f} % on {found.images} {found.split} images: "
-        f"of many more, {100 * low:.1f} % to {100 * high:.1f} % (95 % sure)\n"
+        f"  accuracy {100 * found.accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}, 95 % sure) "
+        f"on {found.images} {found.split} images\n"
         f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
         f"largest difference from Keras {found.parity:.1e}\n"
         f"results and mistakes:    python -m training report {name} --data {data}\n"
