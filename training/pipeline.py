@@ -84,8 +84,6 @@ def _prepared(
     require_writable(config.output)
     identity = {key: value for key, value in config.identity().items() if key not in undecided}
     saved = checkpoint.find(config.run_folder, identity, resume=resume, restart=restart)
-    with _writing(config):
-        make_folder(config.run_folder)
     written = (
         config.run_folder / name for name in (checkpoint.CHECKPOINT, checkpoint.LOG, RUN_FILE)
     )
@@ -93,6 +91,8 @@ def _prepared(
     if config.initial_weights:
         checkpoint.initial(config.initial_weights, config.network_identity())
     load_teachers(config)
+    with _writing(config):
+        make_folder(config.run_folder)
     return saved
 
 
