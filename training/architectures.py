@@ -20,7 +20,8 @@ class Recipe:
     `warmup`: part of the run over which the learning rate rises from 0. `schedule`: how it falls to
     0 afterwards. `weight_decay`: decoupled, of weights that are neither biases nor Muon's.
     `alternating_flip`: whether an image is mirrored in every second epoch, instead of by chance.
-    `dropout`: part of the last layer's inputs that a step drops.
+    `dropout`: part of the last layer's inputs that a step drops. `depth_decay`: the rate of a block
+    of a pretrained network, as a multiple of that of the block behind it.
     """
 
     optimizer: Literal["adamw", "muon"]
@@ -29,6 +30,7 @@ class Recipe:
     weight_decay: float = 0.0
     alternating_flip: bool = False
     dropout: float = 0.0
+    depth_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Architecture:
     `smallest_side`: the least that leaves one value after all pools, where the first layer looks at
     single pixels. `widths`: filters of the stages. `depth`: convolutions in a stage. `is_staged`:
     whether it has a whitening first layer, stages of 3x3 convolutions with batch norms, and a
-    maximum before its last layer; only then it can have branches and mirrored filters. `options`:
+    maximum before its last layer; only then it can have branches and mirrored filters.
+    `is_pretrained`: whether it begins with weights that were learned from other images. `options`:
     defaults that differ from the options' own.
     """
 
@@ -50,6 +53,7 @@ class Architecture:
     is_staged: bool
     recipe: Recipe
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_pretrained: bool = False
 
     def smallest_for(self, size: tuple[int, int]) -> int:
         """The smallest side, in pixels, of a network that is built for images of this size."""
@@ -80,6 +84,10 @@ def is_large(size: tuple[int, int]) -> bool:
 
 
 _BASIC_RECIPE = Recipe("adamw", "cosine", warmup=0.1, weight_decay=0.05, dropout=0.5)
+# Small steps, smaller ones towards the image: what is there is better than what few images teach.
+_PRETRAINED_RECIPE = Recipe(
+    "adamw", "cosine", warmup=0.1, weight_decay=0.02, dropout=0.2, depth_decay=0.9
+)
 _STAGED_RECIPE = Recipe("muon", "linear", alternating_flip=True)
 _STAGED_OPTIONS = {"batch_size": 512, "learning_rate": 0.1, "bias_rate": 0.1, "shift": 2}
 
@@ -108,6 +116,17 @@ ARCHITECTURES: dict[str, Architecture] = {
             (64, 256, 256),
             2,
             epochs=18,
+        ),
+        Architecture(
+            "efficientnet-lite0",
+            "starts from weights learned on ImageNet",
+            64,
+            (),
+            0,
+            False,
+            _PRETRAINED_RECIPE,
+            {"image_size": (96, 96), "batch_size": 32, "learning_rate": 5e-4, "epochs": 10},
+            is_pretrained=True,
         ),
         _staged(
             "deep", "three convolutions in a stage, with residuals", (64, 192, 256), 3, epochs=18

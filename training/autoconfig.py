@@ -25,6 +25,11 @@ SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger
 SAMPLE = 500  # files whose headers are read
 FEW = 4_000  # images, below which the small network is as good and far quicker
 FEW_MINUTES = 10  # up to which it is better for any number of images
+# A network that knows photographs wins where they are large, or few; and where it can be shown
+# each of them more than once or twice.
+PRETRAINED, PRETRAINED_SIDE, MOST_FOR_PRETRAINED = "efficientnet-lite0", 64, 30_000
+OURS_ALONE = frozenset({"branches", "initial_weights", "mirrored_filters", "width"})
+PRETRAINED_INPUTS = (96, 128)  # enlarged if they must be; a learned network wants details in place
 SHOWN_LABELS = 20  # one below the other; more are listed several to a line
 UNEVEN = 1.5  # times as many images of one label as of another, from where rare ones weigh more
 STEPS_AN_EPOCH = 25
@@ -100,11 +105,11 @@ def _middle(numbers: Sequence[int]) -> int:
 def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     """Options that suit these images; those `given` are taken into account and not changed."""
     images = _training_images(found, given)
-    side = _side(found)
+    architecture = given.get("architecture", _architecture(found, images, given))
+    is_pretrained = ARCHITECTURES[architecture].is_pretrained
+    side = _side(found, PRETRAINED_INPUTS if is_pretrained else SIDES)
     size = given.get("image_size", (side, side))
     minutes = given.get("max_minutes", 0)
-    is_long = "epochs" in given or minutes > FEW_MINUTES
-    architecture = given.get("architecture", "fast" if is_long and images >= FEW else "small")
     epochs = given.get("epochs", MOST_EPOCHS)
     numbers = found.counts.values()
     is_uneven = max(numbers) >= UNEVEN * min(numbers)
@@ -117,7 +122,10 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
         **_AUGMENTATION,
     }
     usual = ARCHITECTURES[architecture].options
-    if "batch_size" in usual:  # the rate is known for that many, and follows the root
+    if is_pretrained:
+        wanted |= {name: usual[name] for name in ("batch_size", "learning_rate")}
+        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
+    elif "batch_size" in usual:  # the rate is known for that many, and follows the root
         batch = given.get("batch_size", _batch_size(images, size))
         rate = usual["learning_rate"] * math.sqrt(batch / usual["batch_size"])
         wanted |= {"batch_size": batch, "learning_rate": round(rate, 4)}
@@ -125,6 +133,17 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     else:
         wanted["batch_size"] = min(TrainConfig.batch_size, _largest_batch(size))
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+def _architecture(found: Survey, images: int, given: dict[str, Any]) -> str:
+    """The network that suits so many training images, of this size, in this time."""
+    is_apt = found.side >= PRETRAINED_SIDE or images < FEW
+    fits = min(given.get("image_size", (PRETRAINED_SIDE,))) >= PRETRAINED_SIDE
+    asks_for_ours = OURS_ALONE & given.keys()
+    if is_apt and fits and images <= MOST_FOR_PRETRAINED and not asks_for_ours:
+        return PRETRAINED
+    is_long = "epochs" in given or given.get("max_minutes", 0) > FEW_MINUTES
+    return "fast" if is_long and images >= FEW else "small"
 
 
 def _training_images(found: Survey, given: dict[str, Any]) -> int:
@@ -138,9 +157,9 @@ def _training_images(found: Survey, given: dict[str, Any]) -> int:
     return max(1, round(found.images * kept))
 
 
-def _side(found: Survey) -> int:
-    """The largest of SIDES that most images have."""
-    return max([SIDES[0], *(side for side in SIDES if side <= found.side)])
+def _side(found: Survey, sides: Sequence[int]) -> int:
+    """The largest of these sides that most images have, or the least."""
+    return max([sides[0], *(side for side in sides if side <= found.side)])
 
 
 def _batch_size(images: int, size: tuple[int, int]) -> int:
@@ -174,6 +193,12 @@ def complete(options: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
             f"{name.replace('_', ' ')} {publishable(value)}" for name, value in wanted.items()
         )
         say(f"chosen to suit them: {words}")
+    if wanted.get("architecture") == PRETRAINED:
+        say(
+            f"{PRETRAINED} starts from what it learned on ImageNet, which wins where images are "
+            f"fewer than {FEW} or have {PRETRAINED_SIDE} pixels and more; --architecture small "
+            "learns from these images alone"
+        )
     undecided = TRIED - options.keys() - wanted.keys()
     if options.get("mirrored_filters"):  # which says that left and right mean nothing
         undecided -= {"flip"}

@@ -40,8 +40,9 @@ _HOUR = {
     **_MORE,
 }
 
-# A folder of few images, as a person may have, enlarged; what is not said is chosen to suit it.
-_FEW = {"dataset": "folder", "image_size": (64, 64), "max_minutes": 9.0}
+# A folder of few images, as a person may have; what is not said is chosen to suit it.
+_FEW = {"dataset": "folder", "max_minutes": 9.0}
+_FEW_ENLARGED = {**_FEW, "image_size": (64, 64)}
 FEW_A_LABEL = 200
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -52,7 +53,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "deep-60": _HOUR,
     "deep-60-int8": {**_HOUR, "quantize": True},
     "few-9": _FEW,
-    "few-9-basic": {"architecture": "basic", **_FEW},
+    "few-9-small": {"architecture": "small", **_FEW_ENLARGED},
+    "few-9-basic": {"architecture": "basic", **_FEW_ENLARGED},
 }
 HEADINGS = (
     "recipe",

@@ -302,6 +302,8 @@ class TrainConfig:
             raise ConfigError(
                 f"--mirrored-filters: {self.architecture} cannot have them; {staged} can"
             )
+        if self.width != 1 and architecture.is_pretrained:
+            raise ConfigError(f"--width: {self.architecture} has the width of its weights")
         if self.branches > 1 and not architecture.is_staged:
             raise ConfigError(f"--branches: {self.architecture} has one; {staged} can have more")
         smallest = architecture.smallest_for(self.image_size)

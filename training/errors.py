@@ -25,6 +25,10 @@ class FitError(TrainingError):
     """The optimisation itself failed."""
 
 
+class WeightsError(TrainingError):
+    """Pretrained weights are missing, or not what they should be."""
+
+
 class ExportError(TrainingError):
     """The model file cannot be written, or is not what it should be."""
 

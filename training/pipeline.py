@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 
 from service.inference.contract import ModelCard
 from training.atomic_files import make_folder, remove_drafts, require_writable, write_whole
+from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data import record
 from training.data.loading import load
 from training.errors import ExportError, RunError
-from training.export.calibration import fit_temperature
 from training.fitting import checkpoint
 from training.fitting.checkpoint import Checkpoint
 from training.fitting.distillation import load_teachers

@@ -60,13 +60,17 @@ class Figures(_Part, frozen=True):
     per_label: dict[str, LabelFigures]
 
 
-class Provenance(_Part, frozen=True):
-    """How the file came to be: ISO 8601 UTC date, the command, its whole configuration."""
+class Provenance(_Part, frozen=True, omit_defaults=True):
+    """How the file came to be: ISO 8601 UTC date, the command, its whole configuration.
+
+    ``initial_weights``: whose they were and under which licence; empty where they were random.
+    """
 
     created: str
     command: str
     config: dict[str, Any]
     libraries: dict[str, str]
+    initial_weights: str = ""
 
 
 class ModelCard(_Part, frozen=True, kw_only=True):

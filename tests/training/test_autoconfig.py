@@ -44,7 +44,8 @@ def test_images_that_are_held_apart_are_not_taken_off_twice(tmp_path: Path) -> N
     for part in ("train", "Test", "valid"):
         fill_folder(tmp_path / part, images=3)
 
-    batch = suggestions(Survey(tmp_path, {"blue": 810, "red": 810}, ()), {})["batch_size"]
+    seen, given = Survey(tmp_path, {"blue": 810, "red": 810}, ()), {"architecture": "small"}
+    batch = suggestions(seen, given)["batch_size"]
 
     assert batch == 64  # of 1,620 images in 25 steps; of the 1,166 that would be left, 32
 
@@ -77,24 +78,47 @@ def test_the_rate_is_that_of_the_architecture_for_its_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "expected"), [(20, 32), (32, 32), (63, 48), (64, 64), (3000, 128)]
+    ("side", "expected", "pretrained"),
+    [(20, 32, 96), (32, 32, 96), (63, 48, 96), (64, 64, 96), (127, 96, 96), (3000, 128, 128)],
 )
-def test_the_size_is_one_that_most_images_have(side: int, expected: int) -> None:
-    assert suggestions(found(side), {})["image_size"] == (expected, expected)
+def test_the_size_is_one_that_most_images_have(side: int, expected: int, pretrained: int) -> None:
+    ours = suggestions(found(side), {"architecture": "small"})
+    assert ours["image_size"] == (expected, expected)
+    assert suggestions(found(side), {})["image_size"] == (pretrained, pretrained)
 
 
 def test_the_number_of_images_and_the_time_decide_the_network() -> None:
     few, some, many = (
-        suggestions(found(cat=count, dog=count), {"max_minutes": 60})
+        suggestions(found(32, cat=count, dog=count), {"max_minutes": 60, "width": 1.0})
         for count in (50, 1_000, 50_000)
     )
 
     assert [wanted["architecture"] for wanted in (few, some, many)] == ["small", "small", "fast"]
     for given in ({}, {"max_minutes": 5}):  # the large one would see its images twice
-        assert suggestions(found(cat=50_000), given)["architecture"] == "small"
-    assert suggestions(found(cat=50_000), {"epochs": 20})["architecture"] == "fast"
+        assert suggestions(found(32, cat=50_000), given)["architecture"] == "small"
+    assert suggestions(found(32, cat=50_000), {"epochs": 20})["architecture"] == "fast"
     assert few["batch_size"] < some["batch_size"] < many["batch_size"]
     assert few["learning_rate"] < many["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("side", "images", "given", "is_chosen"),
+    [
+        (32, 2_000, {}, True),
+        (32, 20_000, {}, False),
+        (64, 20_000, {}, True),
+        (64, 60_000, {}, False),
+        (64, 2_000, {"image_size": (48, 48)}, False),
+        (64, 2_000, {"mirrored_filters": True}, False),
+    ],
+)
+def test_pretrained_weights_are_for_photographs_and_for_few_images(
+    side: int, images: int, given: dict[str, Any], is_chosen: bool
+) -> None:
+    wanted = suggestions(found(side, cat=images // 2, dog=images // 2), given)
+
+    assert (wanted["architecture"] == "efficientnet-lite0") == is_chosen
+    from_options({"data": Path("photos"), **wanted, **given})
 
 
 def test_rare_labels_are_made_up_for() -> None:
@@ -142,8 +166,9 @@ def test_what_was_chosen_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert undecided == {"flip"}
     said = capsys.readouterr().err
     assert "12 images of 3 labels" in said
-    assert "image size 32x32" in said
-    assert "architecture small" in said
+    assert "image size 96x96" in said
+    assert "architecture efficientnet-lite0" in said
+    assert "starts from what it learned on ImageNet" in said
 
 
 def test_cifar10_is_left_as_it_is() -> None:

@@ -56,8 +56,15 @@ def test_the_cost_is_that_of_all_branches(tmp_path: Path) -> None:
         assert c - b == b - a
 
 
-@pytest.mark.parametrize(("name", "architecture"), [("few-9", "small"), ("few-9-basic", "basic")])
-def test_rows_of_few_images(name: str, architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "architecture", "side"),
+    [
+        ("few-9", "efficientnet-lite0", 96),
+        ("few-9-small", "small", 64),
+        ("few-9-basic", "basic", 64),
+    ],
+)
+def test_rows_of_few_images(name: str, architecture: str, side: int, tmp_path: Path) -> None:
     """200 training images a label, all test images, and what suits them."""
     for split, count in (("train", 203), ("test", 4)):
         for label in ("cat", "dog"):
@@ -71,7 +78,7 @@ def test_rows_of_few_images(name: str, architecture: str, tmp_path: Path) -> Non
     for _ in range(2):  # what is there already is no obstacle
         config = row_config(name, 1, asked)
 
-    assert (config.architecture, config.image_size) == (architecture, (64, 64))
+    assert (config.architecture, config.image_size) == (architecture, (side, side))
     assert (config.zoom, config.seed, config.max_minutes) == (0.2, 1, 9.0)
     assert config.data == tmp_path / "runs" / "few"
     linked = sorted((config.data / "train" / "cat").iterdir())

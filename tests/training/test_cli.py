@@ -190,10 +190,10 @@ def test_nothing_is_said_but_the_folder(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert done.returncode == 0, done.stderr
     assert "63 images of 3 labels" in done.stderr
-    assert "image size 64x64" in done.stderr
+    assert "image size 96x96" in done.stderr
     assert "broken.jpg" in done.stderr
     classifier = Classifier.load(output)
-    assert classifier.input_size == (64, 64)
+    assert classifier.input_size == (96, 96)
     assert classifier.card.figures.accuracy > 0.8  # three colours
     assert main(["evaluate", str(output), "--data", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == classifier.card.figures.images

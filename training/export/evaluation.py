@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import Figures, LabelFigures
+from training.calibration import calibration_error
 from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
 from training.export.answers import ask
-from training.export.calibration import calibration_error
 from training.export.seen import seen_by
 from training.intervals import share_interval
 from training.progress import bar

@@ -33,18 +33,20 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
+from training.architectures import ARCHITECTURES
 from training.atomic_files import draft_path
+from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
-from training.export.calibration import fit_temperature
 from training.export.evaluation import figures, predict
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
 from training.intervals import share_interval
 from training.networks.building import served_network
 from training.networks.inference import inference_batch
+from training.networks.pretrained import ABOUT
 from training.options import command
 from training.progress import say
 
@@ -210,6 +212,7 @@ def provisional_card(
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in LIBRARIES},
             },
+            initial_weights=ABOUT if ARCHITECTURES[config.architecture].is_pretrained else "",
         ),
     )
 

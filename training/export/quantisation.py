@@ -29,7 +29,7 @@ from service.inference.contract import INPUT_NAME
 from training.data.pixels import Images, spread
 
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 500, 50
-QUANTISED = ["Conv", "Relu", "MaxPool", "Add", "MatMul", "Gemm"]
+QUANTISED = ["Conv", "Relu", "Clip", "MaxPool", "GlobalAveragePool", "Add", "MatMul", "Gemm"]
 # Of least and largest values over batches, the moving average: single images do not set the range.
 RANGES = {"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.1}
 LARGEST_LOSS = 0.003  # of accuracy
@@ -121,7 +121,8 @@ def in_floats(model: onnx.ModelProto) -> list[str]:
     """Names of the operations that are not quantised."""
     nodes = [*model.graph.node]
     first = next(i for i, node in enumerate(nodes) if node.op_type == "Conv")
-    rectifier = [node.name for node in nodes[first + 1 : first + 2] if node.op_type == "Relu"]
+    behind = nodes[first + 1 : first + 2]
+    rectifier = [node.name for node in behind if node.op_type in ("Relu", "Clip")]
     products = [node.name for node in nodes if node.op_type in ("MatMul", "Gemm")]
     return [nodes[first].name, *rectifier, *products[-1:]]
 

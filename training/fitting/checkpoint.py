@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -30,7 +31,7 @@ class EpochLog:
     """One epoch as the log has it; losses are mean cross-entropies, accuracies 0..1.
 
     `loss` and `accuracy` are those of the training steps: with augmentation and dropout, so they
-    are not comparable with the validation's.
+    are not comparable with the validation's, whose loss is that of calibrated answers.
     """
 
     epoch: int
@@ -49,8 +50,9 @@ class Checkpoint:
 
     `identity` is the configuration and the data that it belongs to; `variables` are the network's
     and the optimisers', in Keras' order. `best` are the network's after the epoch of the lowest
-    validation loss, where the run keeps them. `losses` are the training images' last ones, [N].
-    `finished` says that no epoch is to follow.
+    validation loss, where the run keeps them, and `start_loss` is the validation loss before the
+    first epoch, where the network knows something by then. `losses` are the training images' last
+    ones, [N]. `finished` says that no epoch is to follow.
     """
 
     identity: dict[str, Any]
@@ -58,6 +60,7 @@ class Checkpoint:
     variables: tuple[NDArray[Any], ...]
     best: tuple[NDArray[Any], ...] = ()
     finished: bool = False
+    start_loss: float = math.inf
     losses: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
@@ -72,6 +75,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         "identity": checkpoint.identity,
         "log": [asdict(row) for row in checkpoint.log],
         "finished": checkpoint.finished,
+        "start_loss": checkpoint.start_loss,
     }
     names = {
         f"{kind}_{i:04d}": value
@@ -106,7 +110,8 @@ def load(folder: Path) -> Checkpoint | None:
             )
             losses = content["losses"]
         log = tuple(EpochLog(**row) for row in about["log"])
-        return Checkpoint(about["identity"], log, variables, best, about["finished"], losses)
+        state = about["finished"], about.get("start_loss", math.inf)
+        return Checkpoint(about["identity"], log, variables, best, *state, losses)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(f"checkpoint {path} cannot be read: {error}") from error
 

@@ -19,6 +19,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from training.architectures import ARCHITECTURES
+from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data.batches import batches, epoch_order, image_weights, mirrored_images, steps_of
 from training.data.dataset import Dataset, Split
@@ -27,6 +29,7 @@ from training.fitting import checkpoint, pruning
 from training.fitting.budget import Pace, out_of_time, pace_of
 from training.fitting.checkpoint import Checkpoint, EpochLog
 from training.fitting.distillation import load_teachers
+from training.fitting.head import fit_head
 from training.fitting.schedule import rate_factor
 from training.fitting.state import TrainingState, restore, start, start_from, take_best, values_of
 from training.fitting.step import Step, training_step
@@ -92,8 +95,20 @@ def _begun(state: TrainingState, identity: dict[str, Any]) -> Checkpoint:
         start_from(state, checkpoint.initial(config.initial_weights, wanted))
     losses = np.zeros(len(state.dataset.train), np.float32)
     saved = Checkpoint(identity, (), values_of(state.variables), losses=losses)
+    if ARCHITECTURES[config.architecture].is_pretrained and not config.initial_weights:
+        saved = _with_head(state, saved)
     checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
     return saved
+
+
+def _with_head(state: TrainingState, saved: Checkpoint) -> Checkpoint:
+    """The checkpoint once the last layer suits the pretrained features: an answer already."""
+    fit_head(state.model, state.dataset.train)
+    loss, accuracy = _measure(state.model, state.dataset.validation)
+    say(f"last layer alone  validation loss {loss:.4f} accuracy {accuracy:.4f}")
+    best = values_of(state.weights) if state.config.patience else ()
+    variables = values_of(state.variables)
+    return dataclasses.replace(saved, variables=variables, best=best, start_loss=loss)
 
 
 def _resumed(state: TrainingState, saved: Checkpoint) -> Checkpoint:
@@ -222,7 +237,7 @@ def _close_epoch(
     """The checkpoint after an epoch that began at `began`, with its line in the log."""
     training_seconds = time.monotonic() - began
     loss, accuracy = _measure(state.model, state.dataset.validation)
-    is_best = all(loss < row.validation_loss for row in saved.log)
+    is_best = loss < min([saved.start_loss, *(row.validation_loss for row in saved.log)])
     row = EpochLog(
         epoch=saved.epochs + 1,
         learning_rate=sums.rate,
@@ -261,8 +276,10 @@ def _announce(config: TrainConfig, saved: Checkpoint) -> None:
 
 
 def _measure(model: keras.Model, split: Split) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of a split."""
+    """Mean cross-entropy, at the temperature that suits the split, and accuracy."""
     logits = predict_logits(model, split.images)
+    # The file is calibrated. A network that has become too sure of itself is none the worse.
+    logits /= np.float32(fit_temperature(logits, split.targets))
     losses = keras.losses.sparse_categorical_crossentropy(split.targets, logits, from_logits=True)
     accuracy = (logits.argmax(axis=1) == split.targets).mean()
     return float(np.mean(losses.numpy())), float(accuracy)

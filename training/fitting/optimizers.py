@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import keras
 
+from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.fitting.muon import Muon
+from training.networks import efficientnet
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,11 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
 
     Biases (batch norms' offsets, too) have a rate of their own and never decay. Where the recipe
     says Muon, it moves the convolutions' filters; what is no filter is left to AdamW, at the
-    biases' rate.
+    biases' rate. In a pretrained network rates fall towards the image (`Recipe.depth_decay`).
     """
     variables = model.trainable_variables
+    if ARCHITECTURES[config.architecture].is_pretrained:
+        return _built(_by_depth(config, variables))
     biases = [v for v in variables if len(v.shape) < 2]
     filters = [v for v in variables if len(v.shape) == 4]
     dense = [v for v in variables if len(v.shape) in (2, 3)]
@@ -38,6 +42,29 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
         weights = [v for v in variables if len(v.shape) >= 2]
         found = [_adamw(weights, rate, decay)]
     found.append(_adamw(biases, slower, 0.0))
+    return _built(found)
+
+
+def _by_depth(config: TrainConfig, variables: list[keras.Variable]) -> list[Group]:
+    """Groups of what is equally far from the answer, weights and biases apart."""
+    rate, recipe = config.learning_rate, config.recipe
+    depths: dict[int, list[keras.Variable]] = {}
+    for variable in variables:
+        depths.setdefault(efficientnet.depth_of(variable.path), []).append(variable)
+    found = []
+    for depth, these in depths.items():
+        slower = rate * recipe.depth_decay**depth
+        weights, biases = (
+            [v for v in these if len(v.shape) > 1],
+            [v for v in these if len(v.shape) == 1],
+        )
+        found.append(_adamw(weights, slower, recipe.weight_decay))
+        found.append(_adamw(biases, slower * config.bias_rate, 0.0))
+    return found
+
+
+def _built(found: list[Group]) -> list[Group]:
+    """Those that have variables, ready to move them."""
     found = [group for group in found if group.variables]
     for group in found:
         group.optimizer.build(group.variables)

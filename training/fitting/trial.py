@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.data.batches import Batch
 from training.data.dataset import CHUNK, Dataset
 from training.data.pixels import spread
 from training.fitting.budget import Pace
 from training.fitting.distillation import load_teachers
+from training.fitting.head import fit_head
 from training.fitting.loop import train_epoch
 from training.fitting.state import TrainingState, start
 from training.fitting.step import training_step
@@ -30,6 +32,7 @@ from training.networks.inference import predict_logits
 from training.progress import bar, say
 
 VISITS = 10_000  # images that a trial learns from, one that comes twice counted twice
+FEW_VISITS = 1_000  # of a pretrained network, which knows something already
 EPOCHS = 25  # that it has at the most, where there are few images
 LEARNED = 0.98  # of the training images answered rightly: then it knows enough
 ASKED = 2_000  # of the validation images
@@ -118,9 +121,12 @@ def trial(config: TrainConfig, dataset: Dataset) -> Found:
     Raises FitError where the loss is no longer a number.
     """
     images = len(dataset.train)
-    visits = min(VISITS, EPOCHS * images)
+    is_pretrained = ARCHITECTURES[config.architecture].is_pretrained
+    visits = min(FEW_VISITS if is_pretrained else VISITS, EPOCHS * images)
     plain = dataclasses.replace(config, flip=False, prune_easy=0.0)
     state = start(plain, dataset)
+    if is_pretrained:
+        fit_head(state.model, dataset.train)
     image_seconds = _train(state, visits)
     began = time.monotonic()
     mirroring, asked = _mirroring(state)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.data.pixels import Images, spread
-from training.networks import basic, mirrored, staged, whitening
+from training.networks import basic, efficientnet, mirrored, pretrained, staged, whitening
 from training.networks.dimensions import PLAIN_PIXELS, Dimensions, PixelStatistics
 from training.networks.inference import inference_batch
 from training.networks.layers import Layers, ServedLayers, TrainedLayers
@@ -27,6 +27,8 @@ def initial_network(config: TrainConfig, images: Images, labels: int) -> keras.M
     model = untrained_network(config, labels, pixel_statistics(config, images))
     if config.mirrored_filters:
         mirrored.pair(model)
+    if ARCHITECTURES[config.architecture].is_pretrained:
+        pretrained.load_into(model, pretrained.tensors())
     return model
 
 
@@ -44,13 +46,16 @@ def served_network(model: keras.Model, config: TrainConfig) -> keras.Model:
 
 def _built(config: TrainConfig, labels: int, layers: Layers) -> keras.Model:
     architecture = ARCHITECTURES[config.architecture]
-    build = staged.build if architecture.is_staged else basic.build
+    ours = staged.build if architecture.is_staged else basic.build
+    build = efficientnet.build if architecture.is_pretrained else ours
     dimensions = Dimensions(config.image_size, labels, config.width, config.branches)
     return build(architecture, dimensions, layers)
 
 
 def pixel_statistics(config: TrainConfig, images: Images) -> PixelStatistics:
     """What the training images, uint8 [N, H, W, 3], tell of pixels."""
+    if ARCHITECTURES[config.architecture].is_pretrained:
+        return pretrained.PIXELS
     mean, deviation = channel_statistics(images)
     if not ARCHITECTURES[config.architecture].is_staged:
         return PixelStatistics(mean, deviation)

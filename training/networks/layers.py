@@ -80,6 +80,25 @@ class TrainedLayers:
             x = layers.Add(name=f"add{name}")([x, add])
         return layers.ReLU(name=f"relu{name}")(x)
 
+    def filters(  # noqa: PLR0913 - all but four by keyword
+        self,
+        x: Tensor,
+        name: str,
+        filters: int,
+        side: int,
+        *,
+        stride: int = 1,
+        rectify: bool = True,
+        is_first: bool = False,  # noqa: ARG002 - as above
+    ) -> Tensor:
+        """A convolution of the same height and width (by `stride`), rectified at 6."""
+        x = _convolution(name, filters, side, stride)(x)
+        return _rectified(x, name) if rectify else x
+
+    def depthwise(self, x: Tensor, name: str, side: int, stride: int) -> Tensor:
+        """The same of each channel by itself."""
+        return _rectified(_depthwise(name, side, stride)(x), name)
+
     def flat(self, x: Tensor) -> Tensor:
         """[N, H, W, C] → [N, H * W * C]."""
         return layers.Flatten(name="flatten")(x)
@@ -150,6 +169,29 @@ class ServedLayers:
         x = layers.ReLU(name=f"relu{name}")(x)
         return layers.MaxPooling2D(2, name=f"pool{name}")(x) if pool else x
 
+    def filters(  # noqa: PLR0913 - all but four by keyword
+        self,
+        x: Tensor,
+        name: str,
+        filters: int,
+        side: int,
+        *,
+        stride: int = 1,
+        rectify: bool = True,
+        is_first: bool = False,
+    ) -> Tensor:
+        """A convolution of the same height and width (by `stride`), rectified at 6."""
+        kernel, bias = self._weights(name)
+        if is_first:
+            kernel, bias = self._behind_pixels(kernel, bias)
+        x = _with_weights(_convolution(name, filters, side, stride), x, kernel, bias)
+        return _rectified(x, name) if rectify else x
+
+    def depthwise(self, x: Tensor, name: str, side: int, stride: int) -> Tensor:
+        """The same of each channel by itself."""
+        x = _with_weights(_depthwise(name, side, stride), x, *self._weights(name))
+        return _rectified(x, name)
+
     def flat(self, x: Tensor) -> Tensor:
         """[N, H, W, C] → [N, H * W * C]; Flatten would work that out while the graph runs."""
         return keras.ops.reshape(x, (-1, math.prod(x.shape[1:])))
@@ -206,6 +248,18 @@ def _whitening_layer(filters: int, size: tuple[int, int], initial: Any) -> keras
 
 def _plain_convolution(name: str, filters: int) -> keras.Layer:
     return layers.Conv2D(filters, 3, activation="relu", kernel_initializer="he_normal", name=name)
+
+
+def _convolution(name: str, filters: int, side: int, stride: int) -> keras.Layer:
+    return layers.Conv2D(filters, side, stride, padding="same", name=name)
+
+
+def _depthwise(name: str, side: int, stride: int) -> keras.Layer:
+    return layers.DepthwiseConv2D(side, stride, padding="same", name=name)
+
+
+def _rectified(x: Tensor, name: str) -> Tensor:
+    return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
 def _with_weights(layer: keras.Layer, x: Tensor, *weights: NDArray[np.float32]) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.calibration import BINS
 from training.export.answers import Answers
-from training.export.calibration import BINS
 from training.intervals import Z95
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ModelCard
 from service.inference.errors import ImageError
+from training.calibration import calibration_error
 from training.errors import RunError
 from training.export.answers import Answers
-from training.export.calibration import calibration_error
 from training.export.evaluation import per_label
 from training.intervals import share_interval
 from training.report import charts, counting, images, rendering

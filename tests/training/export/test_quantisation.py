@@ -9,12 +9,12 @@ import pytest
 from onnx import numpy_helper
 
 from service.inference.classifier import Classifier
+from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data.dataset import Dataset
 from training.data.loading import load
 from training.errors import ExportError
 from training.export import model_file, quantisation
-from training.export.calibration import fit_temperature
 from training.export.quantisation import Comparison, compare, why_not
 from training.fitting.loop import fit
 

@@ -70,7 +70,7 @@ def test_pixels_are_normalised_by_channel() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("size", [(64, 48), "smallest"])
+@pytest.mark.parametrize("size", [(96, 64), "smallest"])
 def test_every_network_takes_other_sizes(name: str, size: tuple[int, int] | str) -> None:
     smallest = ARCHITECTURES[name].smallest_side
     sides = (smallest, smallest) if isinstance(size, str) else size

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.export import calibration
+from training import calibration
 from training.export.answers import Answers
 from training.intervals import share_interval
 from training.report import counting

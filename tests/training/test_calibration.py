@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.export.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature
+from training.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature
 
 
 def sampled(images: int, labels: int = 5) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

