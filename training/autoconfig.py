@@ -124,14 +124,14 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     usual = ARCHITECTURES[architecture].options
     if is_pretrained:
         wanted |= {name: usual[name] for name in ("batch_size", "learning_rate")}
-        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
     elif "batch_size" in usual:  # the rate is known for that many, and follows the root
         batch = given.get("batch_size", _batch_size(images, size))
         rate = usual["learning_rate"] * math.sqrt(batch / usual["batch_size"])
         wanted |= {"batch_size": batch, "learning_rate": round(rate, 4)}
-        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
     else:
         wanted["batch_size"] = min(TrainConfig.batch_size, _largest_batch(size))
+    if "batch_size" in usual:
+        wanted |= {"shift": min(size) // 16, "cutout": min(size) // 4}
     return {name: value for name, value in wanted.items() if name not in given}
 
 

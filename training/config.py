@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from service.inference.contract import ResizeRule
-from training.architectures import ARCHITECTURES, Recipe
+from training.architectures import ARCHITECTURES, Architecture, Recipe
 from training.errors import ConfigError
 
 DATASETS = ("cifar10", "folder")
@@ -296,7 +296,7 @@ class TrainConfig:
         self._check_paths()
 
     def _check_network(self) -> None:
-        architecture = ARCHITECTURES[self.architecture]
+        architecture = self.network
         staged = ", ".join(name for name, item in ARCHITECTURES.items() if item.is_staged)
         if self.mirrored_filters and not architecture.is_staged:
             raise ConfigError(
@@ -330,9 +330,14 @@ class TrainConfig:
             )
 
     @property
+    def network(self) -> Architecture:
+        """What is said of the architecture that has been asked for."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
     def recipe(self) -> Recipe:
         """How the architecture is trained, apart from the options."""
-        return ARCHITECTURES[self.architecture].recipe
+        return self.network.recipe
 
     @property
     def run_folder(self) -> Path:

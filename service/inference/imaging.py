@@ -189,7 +189,7 @@ class _PillowImage:
             self._image = _opened(data, image_format)
             scales = image_format == "JPEG" and is_decoded_by_rows(data)
             self.source_pixels = _check_header(self._image.size, limits, scales=scales)
-            _check_work(self._image, data, limits)
+            _check_work(self._image, data, limits, scales=scales)
 
     def upright_size(self) -> tuple[int, int]:
         with _reading(self._format):
@@ -348,8 +348,13 @@ def _check_pixels(size: tuple[int, int], allowed: int, how: str) -> int:
     return pixels
 
 
-def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) -> None:
-    """Refuse an open image whose decoding would take too long."""
+def _check_work(
+    image: ImageFile.ImageFile, data: bytes, limits: ImageLimits, *, scales: bool
+) -> None:
+    """Refuse an open image whose decoding would take too long.
+
+    Where its decoder ``scales`` it, a JPEG has one scan.
+    """
     pixels = image.width * image.height
     slow = any(tile.codec_name in _SLOW_DECODERS for tile in image.tile[:1])
     if slow and pixels + len(data) > limits.max_pixels // _SLOW_SHARE:
@@ -361,9 +366,9 @@ def _check_work(image: ImageFile.ImageFile, data: bytes, limits: ImageLimits) ->
     passes = MAX_SCANS * limits.max_pixels
     if (
         image.format == "JPEG"
+        and not scales
         and len(data) // _LEAST_SCAN_BYTES * pixels > passes
-        and (scans := count_jpeg_scans(data)) > 1
-        and scans * pixels > passes
+        and count_jpeg_scans(data) * pixels > passes
     ):
         raise TooManyPixels("the JPEG image has too many scans for its number of pixels")
 

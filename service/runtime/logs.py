@@ -19,7 +19,6 @@ _REQUESTS = logging.getLogger("labelserve.requests")
 _PHASES = {"wait": "wait_ms", "decode": "decode_ms", "inference": "inference_ms"}
 _QUIET_ROUTES = ("/health", "/health/live", "/health/ready", "/metrics")
 
-
 # How long a process that ends waits for the reader of its last lines.
 _FLUSH_SECONDS = 1.0
 

@@ -33,17 +33,15 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
-from training.architectures import ARCHITECTURES
 from training.atomic_files import draft_path
 from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
-from training.export.evaluation import figures, predict
+from training.export.evaluation import figures, interval, predict
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
-from training.intervals import share_interval
 from training.networks.building import served_network
 from training.networks.inference import inference_batch
 from training.networks.pretrained import ABOUT
@@ -212,7 +210,7 @@ def provisional_card(
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in LIBRARIES},
             },
-            initial_weights=ABOUT if ARCHITECTURES[config.architecture].is_pretrained else "",
+            initial_weights=ABOUT if config.network.is_pretrained else "",
         ),
     )
 
@@ -232,7 +230,7 @@ def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
 def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
     """Say what was written, how good it is, how long it took, and what to do with it."""
     path, found = config.output, card.figures
-    low, high = share_interval(round(found.accuracy * found.images), found.images)
+    low, high = interval(found)
     data = shlex.quote(str(config.data or "FOLDER"))
     name = shlex.quote(str(path))
     say(

@@ -19,7 +19,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures import ARCHITECTURES
 from training.calibration import fit_temperature
 from training.config import TrainConfig
 from training.data.batches import batches, epoch_order, image_weights, mirrored_images, steps_of
@@ -95,7 +94,7 @@ def _begun(state: TrainingState, identity: dict[str, Any]) -> Checkpoint:
         start_from(state, checkpoint.initial(config.initial_weights, wanted))
     losses = np.zeros(len(state.dataset.train), np.float32)
     saved = Checkpoint(identity, (), values_of(state.variables), losses=losses)
-    if ARCHITECTURES[config.architecture].is_pretrained and not config.initial_weights:
+    if config.network.is_pretrained and not config.initial_weights:
         saved = _with_head(state, saved)
     checkpoint.save(saved, config.run_folder)  # finds out now whether it can be written
     return saved

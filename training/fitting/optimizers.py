@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import keras
 
-from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.fitting.muon import Muon
 from training.networks import efficientnet
@@ -29,7 +28,7 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
     biases' rate. In a pretrained network rates fall towards the image (`Recipe.depth_decay`).
     """
     variables = model.trainable_variables
-    if ARCHITECTURES[config.architecture].is_pretrained:
+    if config.network.is_pretrained:
         return _built(_by_depth(config, variables))
     biases = [v for v in variables if len(v.shape) < 2]
     filters = [v for v in variables if len(v.shape) == 4]

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.data.batches import Batch
 from training.data.dataset import CHUNK, Dataset
@@ -121,7 +120,7 @@ def trial(config: TrainConfig, dataset: Dataset) -> Found:
     Raises FitError where the loss is no longer a number.
     """
     images = len(dataset.train)
-    is_pretrained = ARCHITECTURES[config.architecture].is_pretrained
+    is_pretrained = config.network.is_pretrained
     visits = min(FEW_VISITS if is_pretrained else VISITS, EPOCHS * images)
     plain = dataclasses.replace(config, flip=False, prune_easy=0.0)
     state = start(plain, dataset)

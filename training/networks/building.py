@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures import ARCHITECTURES
 from training.config import TrainConfig
 from training.data.pixels import Images, spread
 from training.networks import basic, efficientnet, mirrored, pretrained, staged, whitening
@@ -27,7 +26,7 @@ def initial_network(config: TrainConfig, images: Images, labels: int) -> keras.M
     model = untrained_network(config, labels, pixel_statistics(config, images))
     if config.mirrored_filters:
         mirrored.pair(model)
-    if ARCHITECTURES[config.architecture].is_pretrained:
+    if config.network.is_pretrained:
         pretrained.load_into(model, pretrained.tensors())
     return model
 
@@ -45,7 +44,7 @@ def served_network(model: keras.Model, config: TrainConfig) -> keras.Model:
 
 
 def _built(config: TrainConfig, labels: int, layers: Layers) -> keras.Model:
-    architecture = ARCHITECTURES[config.architecture]
+    architecture = config.network
     ours = staged.build if architecture.is_staged else basic.build
     build = efficientnet.build if architecture.is_pretrained else ours
     dimensions = Dimensions(config.image_size, labels, config.width, config.branches)
@@ -54,10 +53,10 @@ def _built(config: TrainConfig, labels: int, layers: Layers) -> keras.Model:
 
 def pixel_statistics(config: TrainConfig, images: Images) -> PixelStatistics:
     """What the training images, uint8 [N, H, W, 3], tell of pixels."""
-    if ARCHITECTURES[config.architecture].is_pretrained:
+    if config.network.is_pretrained:
         return pretrained.PIXELS
     mean, deviation = channel_statistics(images)
-    if not ARCHITECTURES[config.architecture].is_staged:
+    if not config.network.is_staged:
         return PixelStatistics(mean, deviation)
     most = min(SAMPLE, SAMPLE * 64 * 64 // math.prod(config.image_size))
     sample = images[spread(len(images), most)]
