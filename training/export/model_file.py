@@ -6,12 +6,15 @@ service's own Classifier; write the card into the metadata; open it once more; `
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import importlib.metadata
+import logging
 import math
 import platform
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -40,11 +43,10 @@ from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
 from training.export.evaluation import figures, interval, predict
-from training.export.graphs import divide_logits, number_names
+from training.export.graphs import divide_logits, number_names, store_inputs
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
-from training.networks.building import served_network
+from training.networks.building import initial_weights, served_network
 from training.networks.inference import inference_batch
-from training.networks.pretrained import ABOUT
 from training.options import command
 from training.progress import say
 
@@ -121,14 +123,34 @@ def export(
 def convert(network: ServedNetwork, name: str) -> onnx.ModelProto:
     """The function as an ONNX model: `image` uint8 [batch, H, W, 3] → `probabilities`."""
     model: onnx.ModelProto
-    model, _ = tf2onnx.convert.from_function(
-        network.function, input_signature=[network.signature], opset=OPSET
-    )
+    with _only_errors("tf2onnx"):  # it tells with a traceback of an optimisation that it leaves out
+        model, _ = tf2onnx.convert.from_function(
+            network.function, input_signature=[network.signature], opset=OPSET
+        )
+    captures = network.function.get_concrete_function(network.signature).graph.captures
+    constants = {
+        inside.name: outside.numpy()
+        for outside, inside in captures
+        if outside.dtype != tf.resource  # variables are constants already
+    }
+    store_inputs(model.graph, constants)
     model.graph.name, model.graph.doc_string = name, ""
     number_names(model.graph)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
+
+
+@contextlib.contextmanager
+def _only_errors(library: str) -> Iterator[None]:
+    """Have a library log nothing but errors inside the block."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def at_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
@@ -210,7 +232,7 @@ def provisional_card(
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in LIBRARIES},
             },
-            initial_weights=ABOUT if config.network.is_pretrained else "",
+            initial_weights=initial_weights(config),
         ),
     )
 
