@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -57,38 +58,29 @@ def build(config: TrainConfig, labels: int, weights: str | None) -> keras.Model:
     means over the image.
 
     Raises:
-        ConfigError: Keras has no such network, it is not for images of this size, or it could not
-            be exported.
+        ConfigError: Keras has no such network, or it is not for images of this size.
         WeightsError: the weights cannot be had.
     """
     name = require_name(config.backbone or "")
-    pixels = keras.Input((*config.image_size, 3), dtype="float32", name="pixels")
-    features = _features(name, pixels, config.image_size, weights)
-    layers = TrainedLayers(PLAIN_PIXELS, config.recipe.dropout)
-    logits = layers.dense(layers.dropout(features), LOGITS_NAME, labels)
-    model = keras.Model(pixels, logits, name=name)
-    for layer in model.layers:
+    network = exportable(_features(name, config.image_size, weights))
+    for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-        if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
-            raise ConfigError(
-                f"--backbone: {name} has convolutions in groups ({layer.name}), which the export "
-                "to ONNX does not know"
-            )
-    return model
+    layers = TrainedLayers(PLAIN_PIXELS, config.recipe.dropout)
+    logits = layers.dense(layers.dropout(network.output), LOGITS_NAME, labels)
+    return keras.Model(network.inputs[0], logits, name=name)
 
 
-def _features(
-    name: str, pixels: keras.KerasTensor, size: tuple[int, int], weights: str | None
-) -> keras.KerasTensor:
-    """What the network makes of pixels, float32 [N, features]; raises as `build`."""
+def _features(name: str, size: tuple[int, int], weights: str | None) -> keras.Model:
+    """Keras' network: pixels as `build` takes them → float32 [N, features]; raises as `build`."""
+    pixels = keras.Input((*size, 3), dtype="float32", name="pixels")
     function = applications()[name]
     preprocess = sys.modules[function.__module__].preprocess_input
     try:
         # Keras prints of a download, and warns of sizes that the weights were not learned with.
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network = function(
+            return function(
                 include_top=False,
                 weights=weights,
                 input_tensor=preprocess(pixels),
@@ -106,7 +98,33 @@ def _features(
             raise
         reason = str(error).split(";")[0]
         raise ConfigError(f"--image-size: {size_text(size)} is not for {name}: {reason}") from error
-    return network.output
+
+
+def exportable(network: keras.Model) -> keras.Model:
+    """The same function without what tf2onnx or onnxruntime do not know, as ConvNeXt has it."""
+    if all(_known(layer) is layer for layer in network.layers):
+        return network
+    return keras.models.clone_model(network, clone_function=_known)
+
+
+def _known(layer: keras.Layer) -> keras.Layer:
+    """The layer, or one with its weights that does the same in operations that can be exported."""
+    if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:  # one for each channel
+        same = keras.layers.DepthwiseConv2D(
+            layer.kernel_size, layer.strides, layer.padding, name=layer.name
+        )
+        same.build(layer.input.shape)
+        kernel, bias = layer.get_weights()
+        same.set_weights([kernel.transpose(0, 1, 3, 2), bias])
+        return same
+    if getattr(layer, "activation", None) is keras.activations.gelu:
+        return keras.layers.Activation(_gelu, name=layer.name)
+    return layer
+
+
+def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+    """As `keras.activations.gelu`, whose complementary error function is no operation of ONNX."""
+    return 0.5 * x * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
 def depths(model: keras.Model) -> dict[str, int]:
