@@ -52,6 +52,9 @@ from training.progress import say
 
 OPSET = 18
 PARITY_LIMIT = 1e-5
+# Float32 is no more exact in the deepest of them: with random weights, InceptionV3 differs by 8e-5,
+# where Keras is off by 7e-5 from a pass in float64 and the file by 3e-5.
+BACKBONE_PARITY_LIMIT = 1e-3
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
 
 
@@ -89,18 +92,19 @@ def export(
     `config.quantize` the file is in 8-bit integers, and has a temperature of its own.
 
     Raises:
-        ExportError: the file's probabilities differ from Keras' by more than PARITY_LIMIT, it is
+        ExportError: the file's probabilities differ from Keras' by more than the limit, it is
             quantised and not worth it, or it cannot be written.
         service.inference.errors.ModelError: the service would not open the file.
     """
     draft = draft_path(config.output)
     network = ServedNetwork(model, temperature)
+    limit = BACKBONE_PARITY_LIMIT if config.backbone else PARITY_LIMIT
     graph = convert(ServedNetwork(served_network(model, config), 1.0), config.architecture)
     try:
         plain = at_temperature(graph, temperature)
         card = provisional_card(plain, temperature, config, dataset)
         save(plain, card, draft)
-        found = measure(draft, network, dataset, PARITY_LIMIT)
+        found = measure(draft, network, dataset, limit)
         if config.quantize:
             plain, temperature = quantise(graph, draft, config, dataset)
             card = provisional_card(plain, temperature, config, dataset)
