@@ -4,6 +4,7 @@ The card is JSON under one key of the ONNX ``metadata_props``. Whatever can be a
 graph is one; the card holds the rest.
 """
 
+import re
 from typing import Any, Literal, Self
 
 import msgspec
@@ -14,7 +15,34 @@ METADATA_KEY = "labelserve.card"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
 
-ResizeRule = Literal["stretch", "crop"]
+# How images are brought to the input's size, as ``centre_share`` reads it.
+ResizeRule = str
+_CENTRE = re.compile(r"crop-(0\.[0-9]{1,4})")
+
+
+def centre_share(resize: ResizeRule) -> float | None:
+    """Which part of an image a resize rule takes.
+
+    Returns:
+        None for ``stretch``: the whole image, its ratio given up. For a crop, what is kept of each
+        side of the largest centred area in the wanted ratio: 1.0 for ``crop``, 0.875 for
+        ``crop-0.875``.
+
+    Raises:
+        ValueError: it is no rule.
+    """
+    if resize == "stretch":
+        return None
+    if resize == "crop":
+        return 1.0
+    found = _CENTRE.fullmatch(resize)
+    share = float(found[1]) if found else 0.0
+    if not share:
+        raise ValueError(
+            f"{resize!r} is not stretch, crop, or crop with a share of each side as in crop-0.875"
+            " (above 0, below 1, at most four decimals)"
+        )
+    return share
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +55,12 @@ class InputSpec(_Part, frozen=True):
     height: int
     width: int
     resize: ResizeRule = "stretch"
+
+    def __post_init__(self) -> None:
+        try:
+            centre_share(self.resize)
+        except ValueError as error:
+            raise ValueError(f"input.resize: {error}") from error
 
 
 class TrainingData(_Part, frozen=True):
@@ -102,7 +136,7 @@ class ModelCard(_Part, frozen=True, kw_only=True):
 
         Raises:
             CardError: not JSON, an unknown schema version or field, a missing field, a wrong type,
-                or labels that are fewer than two, empty or repeated.
+                a resize rule that is none, or labels that are fewer than two, empty or repeated.
         """
         try:
             return msgspec.json.decode(text, type=cls)

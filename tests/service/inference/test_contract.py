@@ -1,0 +1,51 @@
+"""The card: what it may say, and that it is written as it was read."""
+
+import msgspec
+import pytest
+
+from service.inference.contract import InputSpec, ModelCard, centre_share
+from service.inference.errors import CardError
+from tests.tiny_model import make_card
+
+
+@pytest.mark.parametrize(
+    ("rule", "share"),
+    [
+        ("stretch", None),
+        ("crop", 1.0),
+        ("crop-0.875", 0.875),
+        ("crop-0.9", 0.9),
+        ("crop-0.95", 0.95),
+        ("crop-0.0001", 0.0001),
+    ],
+)
+def test_what_a_resize_rule_keeps(rule: str, share: float | None) -> None:
+    assert centre_share(rule) == share
+    card = make_card(resize=rule)
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "",
+        "fit",
+        "crop-",
+        "crop-1",
+        "crop-0.0",
+        "crop-0.12345",
+        "crop-.875",
+        "crop-0.5 ",
+        "crop-0.\u0665",
+    ],
+)
+def test_a_rule_that_is_none_is_named(rule: str) -> None:
+    text = make_card().to_json().replace('"stretch"', msgspec.json.encode(rule).decode())
+    with pytest.raises(CardError, match=r"input\.resize: '.*' is not stretch, crop, or crop with"):
+        ModelCard.from_json(text)
+
+
+def test_the_rule_of_a_card_without_one() -> None:
+    text = make_card().to_json()
+    assert text.count(',"resize":"stretch"') == 1
+    assert ModelCard.from_json(text.replace(',"resize":"stretch"', "")).input == InputSpec(8, 8)
