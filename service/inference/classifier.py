@@ -33,6 +33,8 @@ _ENDING = "ExecutionProvider"
 CPU = "CPUExecutionProvider"
 # Inferences that are timed when a model is opened: one alone may meet a pause of the machine's.
 TIMED = 3
+# How far a probability, or the sum of all, may be from where it has to be.
+TOLERANCE = 1e-3
 _CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 # What onnxruntime raises when it opens a file; its exceptions share no base but these.
@@ -173,8 +175,17 @@ class Classifier:
             )
         if not np.isfinite(answer).all():
             raise ContractMismatch("the model answers a black image with NaN or infinity")
-        if abs(float(answer.sum()) - 1) > 1e-3:
-            raise ContractMismatch("the model's output is not one probability per label")
+        if answer.min() < -TOLERANCE or answer.max() > 1 + TOLERANCE:
+            raise ContractMismatch(
+                f"the model's output is not one probability per label: it answers a black image"
+                f" with numbers from {answer.min():.3g} to {answer.max():.3g}"
+            )
+        if self.card.activation == "softmax" and abs(float(answer.sum()) - 1) > TOLERANCE:
+            raise ContractMismatch(
+                f"the probabilities that the model answers a black image with sum to"
+                f" {answer.sum():.3g}, not 1: if each label stands alone, its card has to say"
+                ' "activation": "sigmoid"'
+            )
 
     def _seconds(self, images: NDArray[np.uint8]) -> float:
         begun = time.perf_counter()

@@ -15,6 +15,8 @@ METADATA_KEY = "labelserve.card"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
 
+Activation = Literal["softmax", "sigmoid"]
+
 # How images are brought to the input's size, as ``centre_share`` reads it.
 ResizeRule = str
 _CENTRE = re.compile(r"crop-(0\.[0-9]{1,4})")
@@ -107,14 +109,19 @@ class Provenance(_Part, frozen=True, omit_defaults=True):
     initial_weights: str = ""
 
 
-class ModelCard(_Part, frozen=True, kw_only=True):
-    """All that a model file says about itself."""
+class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a model file says about itself.
+
+    ``activation``: what makes the probabilities. Those of ``softmax`` sum to 1; with ``sigmoid``
+    each label's stands alone, and an image may have several labels, or none.
+    """
 
     schema: Literal[1]  # required, so that a file without it is refused
     name: str
     version: str
     labels: tuple[str, ...]
     input: InputSpec
+    activation: Activation = "softmax"
     temperature: float
     training_data: TrainingData
     figures: Figures

@@ -173,7 +173,12 @@ def network_images(model: Path, folder: Path) -> None:
     maps = network.values(photo.pixels[None], [layer.answer])[layer.answer][0]
     _save(_on_white(images.sheet_of_maps(maps[:32])), folder / "maps.png")
     answer = classifier.predict(photo.pixels[None])[0]
-    found = importance(classifier.predict, photo.pixels, int(answer.argmax()))
+    found = importance(
+        classifier.predict,
+        photo.pixels,
+        int(answer.argmax()),
+        activation=classifier.card.activation,
+    )
     heat = images.heat(photo, found, images.full_colour(found))
     best = images.kept(photo, most_important(found))
     _save(_beside([photo.shown, heat, best]), folder / "important.png")

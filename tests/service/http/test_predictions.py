@@ -1,5 +1,7 @@
 """POST /predict, POST /predict/batch, GET /model: what is answered, under both workers."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from PIL import Image
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from tests.images import encode, photograph
-from tests.server import Reply, Server, assert_problem, multipart, start_server
+from tests.server import WORKERS, Reply, Server, assert_problem, multipart, start_server
+from tests.tiny_model import make_card, make_graph, write_model
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 PHOTOGRAPH = encode(photograph(3, 300, 400), "JPEG", quality=90)
@@ -172,6 +175,29 @@ def test_top_k_given_twice_is_the_first(server: Server) -> None:
 
 def test_unknown_parameters_are_passed_over(server: Server, tiny_classifier: Classifier) -> None:
     assert_prediction(server.post("/predict?colour=blue", RED), tiny_classifier, RED)
+
+
+# ---- labels that stand alone ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def multi_label(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of a model whose card says sigmoid."""
+    path = tmp_path_factory.mktemp("model") / "sigmoid.onnx"
+    write_model(path, make_card(activation="sigmoid"), make_graph(activation="sigmoid"))
+    with start_server(path, worker=request.param) as running:
+        yield running
+
+
+def test_labels_that_stand_alone_are_answered_as_they_are(multi_label: Server) -> None:
+    predictions = multi_label.post("/predict", RED).json()["predictions"]
+    assert [p["label"] for p in predictions] == ["red", "blue", "green"]
+    found = [p["probability"] for p in predictions]
+    expected = [1 / (1 + math.exp(-8 * colour / 255)) for colour in (200, 90, 40)]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert multi_label.get("/model").json()["activation"] == "sigmoid"
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -379,8 +405,6 @@ def test_other_spellings_of_a_path(server: Server, tiny_classifier: Classifier, 
 
 def test_crop_rule_reaches_the_pixels(tmp_path: Path) -> None:
     """The card's resize rule is what HTTP requests get too."""
-    from tests.tiny_model import make_card, write_model
-
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, :8, 0] = pixels[:, 16:, 0] = 255  # red, black, red
     data = encode(Image.fromarray(pixels), "PNG")

@@ -8,6 +8,7 @@ import pytest
 from onnx import external_data_helper
 
 from service.inference.classifier import Classifier
+from service.inference.contract import Activation
 from service.inference.errors import (
     CardError,
     ContractMismatch,
@@ -113,12 +114,37 @@ def test_input_size_that_does_not_match_the_graph(tmp_path: Path) -> None:
         Classifier.load(write_model(tmp_path / "m.onnx", make_card(size=(8, 9))))
 
 
-def test_output_that_is_no_probability(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("least", [-0.5, 0.4])
+def test_output_that_is_no_probability(
+    tmp_path: Path, least: float, activation: Activation
+) -> None:
+    """Three numbers for a black image, which sum to 1 or more, and some lie outside of 0..1."""
     graph = make_graph()
-    graph.graph.node[3].op_type = "Relu"
-    del graph.graph.node[3].attribute[:]
-    with pytest.raises(ContractMismatch, match="probability"):
-        Classifier.load(write_model(tmp_path / "m.onnx", make_card(), graph))
+    answer = np.array([least, 0.1, 1.4], np.float32)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(answer, "answer"))
+    graph.graph.node[3].CopyFrom(
+        onnx.helper.make_node("Add", ["logits", "answer"], ["probabilities"])
+    )
+    card = make_card(activation=activation)
+    with pytest.raises(ContractMismatch, match=r"black image with numbers from .* to 1.4"):
+        Classifier.load(write_model(tmp_path / "m.onnx", card, graph))
+
+
+def test_labels_that_stand_alone(tmp_path: Path) -> None:
+    graph = make_graph(activation="sigmoid")
+    card = make_card(activation="sigmoid")
+    model = Classifier.load(write_model(tmp_path / "m.onnx", card, graph))
+    image = np.full((1, 8, 8, 3), (255, 0, 51), np.uint8)
+    expected = 1 / (1 + np.exp(-np.array([[8, 0, 1.6]])))
+    np.testing.assert_allclose(model.predict(image), expected, atol=1e-6)
+    assert [p.label for p in model.rank(model.predict(image)[0])] == ["red", "blue", "green"]
+
+
+def test_a_sigmoid_that_the_card_does_not_say(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_card(), make_graph(activation="sigmoid"))
+    with pytest.raises(ContractMismatch, match=r"sum to 1\.5, not 1.*activation"):
+        Classifier.load(path)
 
 
 def test_data_outside_of_the_file_is_refused(

@@ -49,3 +49,19 @@ def test_the_rule_of_a_card_without_one() -> None:
     text = make_card().to_json()
     assert text.count(',"resize":"stretch"') == 1
     assert ModelCard.from_json(text.replace(',"resize":"stretch"', "")).input == InputSpec(8, 8)
+
+
+def test_a_softmax_need_not_be_said() -> None:
+    text = make_card().to_json()
+    assert "activation" not in text
+    assert ModelCard.from_json(text).activation == "softmax"
+    said = text.replace('"temperature"', '"activation":"softmax","temperature"')
+    assert ModelCard.from_json(said).to_json() == text
+
+
+def test_a_sigmoid_is_said() -> None:
+    card = make_card(activation="sigmoid")
+    assert '"activation":"sigmoid"' in card.to_json()
+    assert ModelCard.from_json(card.to_json()) == card
+    with pytest.raises(CardError, match="activation"):
+        ModelCard.from_json(card.to_json().replace('"sigmoid"', '"tanh"'))

@@ -155,6 +155,22 @@ def test_many_labels_are_folded_and_unreadable_files_are_named(tmp_path: Path) -
     assert "Unreadable and left out: 1 label-00/broken.jpg:" in text
 
 
+def test_labels_that_stand_alone_are_judged_by_the_most_probable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = make_card(activation="sigmoid")
+    model = write_model(tmp_path / "m.onnx", card, make_graph(activation="sigmoid"))
+    folder = fill_folder(tmp_path / "photos", images=2)
+    output = tmp_path / "report.html"
+
+    assert main(["report", str(model), "--data", str(folder), "--output", str(output)]) == 0
+
+    assert "activation sigmoid" in capsys.readouterr().err
+    text = words_of(seen(output))
+    assert "a probability that stands alone" in text
+    assert "accuracy 100.0 %" in text
+
+
 def test_a_value_that_a_template_lacks_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="pairs"):
         rendering.render("comparison.html", figures=[])
