@@ -6,11 +6,7 @@ service's own Classifier; write the card into the metadata; open it once more; `
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
-import importlib.metadata
 import math
-import platform
 import shlex
 from pathlib import Path
 
@@ -25,7 +21,6 @@ from numpy.typing import NDArray
 from service.inference.classifier import Classifier
 from service.inference.contract import (
     INPUT_NAME,
-    METADATA_KEY,
     OUTPUT_NAME,
     Figures,
     InputSpec,
@@ -39,6 +34,7 @@ from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
+from training.export import cards
 from training.export.evaluation import figures, interval, predict
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
@@ -50,7 +46,6 @@ from training.progress import say
 
 OPSET = 18
 PARITY_LIMIT = 1e-5
-LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
 
 
 class ServedNetwork(tf.Module):  # type: ignore[misc]
@@ -97,15 +92,15 @@ def export(
     try:
         plain = at_temperature(graph, temperature)
         card = provisional_card(plain, temperature, config, dataset)
-        save(plain, card, draft)
+        cards.save(plain, card, draft)
         found = measure(draft, network, dataset, PARITY_LIMIT)
         if config.quantize:
             plain, temperature = quantise(graph, draft, config, dataset)
             card = provisional_card(plain, temperature, config, dataset)
-            save(plain, card, draft)
+            cards.save(plain, card, draft)
             found = measure(draft, network, dataset, math.inf)
         card = msgspec.structs.replace(card, figures=found)
-        save(plain, card, draft)
+        cards.save(plain, card, draft)
         if Classifier.load(draft).card != card:
             raise ExportError(f"{config.output}: the card is not read as it was written")
         draft.replace(config.output)
@@ -150,7 +145,7 @@ def quantise(
     small = quantised(graph, dataset.train.images)
     trial = draft_path(config.trial_file)
     try:
-        save(small, provisional_card(small, 1.0, config, dataset), trial)
+        cards.save(small, provisional_card(small, 1.0, config, dataset), trial)
         pair = Classifier.load(trial), Classifier.load(float_file)
     finally:
         trial.unlink(missing_ok=True)
@@ -191,40 +186,25 @@ def provisional_card(
     model: onnx.ModelProto, temperature: float, config: TrainConfig, dataset: Dataset
 ) -> ModelCard:
     """The card but for its figures, which only the file itself can tell."""
-    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    created = cards.now()
     height, width = config.image_size
     return ModelCard(
         schema=1,
         name=config.model_name,
-        version=f"{now:%Y.%m.%d}-{graph_digest(model)[:8]}",
+        version=cards.version_of(model, created),
         labels=dataset.labels,
         input=InputSpec(height, width, config.resize),
         temperature=temperature,
         training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
         figures=Figures("test", 0, 0.0, 0.0, 0.0, {}),
         provenance=Provenance(
-            created=now.isoformat(),
+            created=created.isoformat(),
             command=command(config),
             config=config.published(),
-            libraries={
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in LIBRARIES},
-            },
+            libraries=cards.libraries(),
             initial_weights=ABOUT if config.network.is_pretrained else "",
         ),
     )
-
-
-def graph_digest(model: onnx.ModelProto) -> str:
-    """SHA-256 of the graph alone, so that the card can name it."""
-    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
-
-
-def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write the model with this card in its metadata, in place of any it had. Raises OSError."""
-    kept = [(prop.key, prop.value) for prop in model.metadata_props if prop.key != METADATA_KEY]
-    onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: card.to_json()})
-    path.write_bytes(model.SerializeToString())
 
 
 def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
