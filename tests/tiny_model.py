@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.inference.contract import (
     METADATA_KEY,
+    NOTHING_MEASURED,
     Activation,
-    Figures,
     InputSpec,
     ModelCard,
     Provenance,
@@ -38,14 +38,7 @@ def make_card(
         activation=activation,
         temperature=1.0,
         training_data=TrainingData(name="none", licence="none", images={}),
-        figures=Figures(
-            split="test",
-            images=0,
-            accuracy=0.0,
-            calibration_error=0.0,
-            parity=0.0,
-            per_label={},
-        ),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(
             created=time.strftime("%FT%TZ", time.gmtime()), command="", config={}, libraries={}
         ),

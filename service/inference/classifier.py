@@ -59,6 +59,20 @@ class Prediction(msgspec.Struct, frozen=True):
     probability: float
 
 
+class Selection(msgspec.Struct, frozen=True):
+    """Which labels of an answer are wanted: those that meet both.
+
+    ``top_k``: so many, the most probable ones, at least 1; None for all. ``min_probability``: only
+    those with at least this probability, 0..1.
+    """
+
+    top_k: int | None = None
+    min_probability: float = 0.0
+
+
+ALL = Selection()
+
+
 class Classifier:
     """An opened model. ``predict`` may be called from several threads at once.
 
@@ -142,9 +156,9 @@ class Classifier:
         return np.asarray(probabilities, dtype=np.float32)
 
     def rank(
-        self, probabilities: NDArray[np.float32], top_k: int | None = None
+        self, probabilities: NDArray[np.float32], selection: Selection = ALL
     ) -> list[Prediction]:
-        """One row of ``predict`` as predictions, most probable first; ``top_k`` of them, or all.
+        """One row of ``predict`` as predictions, most probable first: those that are selected.
 
         Raises:
             InvalidAnswer: the row has NaN or infinity in it.
@@ -154,7 +168,11 @@ class Classifier:
         if not math.isfinite(sum(values)):  # a sum of finite float32 is finite
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
-        return [Prediction(labels[i], values[i]) for i in order[:top_k]]
+        order = order[: selection.top_k]
+        least = selection.min_probability
+        if least:
+            order = [i for i in order if values[i] >= least]
+        return [Prediction(labels[i], values[i]) for i in order]
 
     def warm_up(self) -> None:
         """Answer a black image: the first time allocates everything, the next ones are timed.

@@ -85,21 +85,27 @@ class Figures(_Part, frozen=True):
     """Measured on this very file, through the service's own code.
 
     ``accuracy`` and ``calibration_error`` (15 equal-mass bins) are in 0..1; ``parity`` is the
-    largest absolute difference between this file's probabilities and Keras'.
+    largest absolute difference from the probabilities of the network that the file was made from.
+    Each is None where it was not measured.
     """
 
     split: str
     images: int
-    accuracy: float
-    calibration_error: float
-    parity: float
+    accuracy: float | None
+    calibration_error: float | None
+    parity: float | None
     per_label: dict[str, LabelFigures]
+
+
+NOTHING_MEASURED = Figures("none", 0, None, None, None, {})
 
 
 class Provenance(_Part, frozen=True, omit_defaults=True):
     """How the file came to be: ISO 8601 UTC date, the command, its whole configuration.
 
     ``initial_weights``: whose they were and under which licence; empty where they were random.
+    ``adopted_from``: the foreign file that the model was made from, with its SHA-256 and what wrote
+    it; empty where it was trained here.
     """
 
     created: str
@@ -107,6 +113,7 @@ class Provenance(_Part, frozen=True, omit_defaults=True):
     config: dict[str, Any]
     libraries: dict[str, str]
     initial_weights: str = ""
+    adopted_from: str = ""
 
 
 class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):

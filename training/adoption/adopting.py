@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import (
-    Figures,
+    NOTHING_MEASURED,
     InputSpec,
     ModelCard,
     Provenance,
@@ -34,7 +34,7 @@ from training.config import publishable
 from training.errors import AdoptionError
 from training.export import cards
 from training.export.answers import Answers, ask
-from training.export.evaluation import figures, interval
+from training.export.evaluation import accuracy_text, figures
 from training.progress import say
 
 PARITY_LIMIT = 1e-4
@@ -137,7 +137,7 @@ def _card(source: Source, plan: Plan, options: argparse.Namespace, words: list[s
         training_data=TrainingData(
             source.learned_on, options.licence or source.hints.licence or UNKNOWN, {}
         ),
-        figures=Figures("none", 0, None, None, None, {}),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(
             created=cards.now().isoformat(),
             command=shlex.join(["python", "-m", "training", "adopt", *_without_paths(words)]),
@@ -201,18 +201,16 @@ def _calibrated(found: Answers) -> tuple[NDArray[np.float32], float]:
 
 def _announce(card: ModelCard, path: Path) -> None:
     found = card.figures
-    if found.images:
-        low, high = interval(found)
-        measured = (
-            f"accuracy {100 * (found.accuracy or 0):.2f} % ({100 * low:.1f} to {100 * high:.1f}, "
-            f"95 % sure) on {found.images} images, calibration error "
-            f"{found.calibration_error:.4f}, temperature {card.temperature:.3f}"
-        )
+    measured = f"  {accuracy_text(found)}"
+    if found.calibration_error is None:
+        measured += ": --data FOLDER measures, and calibrates"
     else:
-        measured = "nothing was measured: --data FOLDER measures, and calibrates"
+        measured += (
+            f"\n  calibration error {found.calibration_error:.4f}, "
+            f"temperature {card.temperature:.3f}"
+        )
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, largest "
-        f"difference from the original {found.parity:.1e}\n"
-        f"  {measured}\n"
+        f"difference from the original {found.parity:.1e}\n{measured}\n"
         f"serve it:                LABELSERVE_MODEL={shlex.quote(str(path))} python -m service"
     )

@@ -144,12 +144,13 @@ class Adapter:
             body = [_loop(body, single, answer, self)]
         else:
             body.append(helper.make_node("Identity", [answer], [OUTPUT_NAME], "leave"))
-        shapes = [_BATCH, *self.size, 3], [_BATCH, self.head.labels]
+        taken: list[int | str | None] = [_BATCH, *self.size, 3]
+        given: list[int | str | None] = [_BATCH, self.head.labels]
         graph = helper.make_graph(
             body,
             model.graph.name or "adopted",
-            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, shapes[0])],
-            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, shapes[1])],
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, taken)],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, given)],
             [*nodes.constants, *inner.graph.initializer],
             sparse_initializer=inner.graph.sparse_initializer,
         )

@@ -108,9 +108,17 @@ def _about(path: Path, files: Iterable[Path], writer: str) -> str:
     return f"{path.name}, SHA-256 {digest.hexdigest()}, written by {writer}"
 
 
-def _keras(path: Path, size: tuple[int, int] | None) -> Source:
+def _tensorflow() -> Any:
+    """TensorFlow, started; an ONNX file needs none of it."""
     with quiet_start():
-        import keras  # an ONNX file needs none of it
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+    return tf
+
+
+def _keras(path: Path, size: tuple[int, int] | None) -> Source:
+    keras = _tensorflow().keras
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever a file may make Keras raise
@@ -130,8 +138,7 @@ def _keras(path: Path, size: tuple[int, int] | None) -> Source:
 
 
 def _saved_model(folder: Path, size: tuple[int, int] | None) -> Source:
-    with quiet_start():
-        import tensorflow as tf  # as above
+    tf = _tensorflow()
     try:
         loaded = tf.saved_model.load(str(folder))
         signatures = dict(loaded.signatures)
@@ -165,8 +172,8 @@ def _converted(
     call: Callable[[Any], Any], shape: tuple[int | None, ...], source: Source, kind: str = "float32"
 ) -> Source:
     """The source with the graph of a TensorFlow function, and its answers."""
-    import tensorflow as tf  # as above
-    import tf2onnx
+    tf = _tensorflow()
+    import tf2onnx  # as above
 
     spec = tf.TensorSpec(shape, kind, name="image")
 
@@ -194,8 +201,8 @@ def _converted(
 
 def _packaged(size: tuple[int, int]) -> Source:
     """EfficientNet-Lite0 with ImageNet's labels. Raises WeightsError."""
-    with quiet_start():
-        from training.networks import pretrained  # as above
+    _tensorflow()
+    from training.networks import pretrained  # as above
 
     model = pretrained.imagenet_network(size)
     told = Hints(

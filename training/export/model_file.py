@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from service.inference.classifier import Classifier
 from service.inference.contract import (
     INPUT_NAME,
+    NOTHING_MEASURED,
     OUTPUT_NAME,
     Figures,
     InputSpec,
@@ -35,7 +36,7 @@ from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
 from training.export import cards
-from training.export.evaluation import figures, interval, predict
+from training.export.evaluation import accuracy_text, figures, predict
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
 from training.networks.building import served_network
@@ -196,7 +197,7 @@ def provisional_card(
         input=InputSpec(height, width, config.resize),
         temperature=temperature,
         training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
-        figures=Figures("test", 0, 0.0, 0.0, 0.0, {}),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(
             created=created.isoformat(),
             command=command(config),
@@ -210,14 +211,12 @@ def provisional_card(
 def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
     """Say what was written, how good it is, how long it took, and what to do with it."""
     path, found = config.output, card.figures
-    low, high = interval(found)
     data = shlex.quote(str(config.data or "FOLDER"))
     name = shlex.quote(str(path))
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, "
         f"after {seconds / 60:.1f} minutes\n"
-        f"  accuracy {100 * found.accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}, 95 % sure) "
-        f"on {found.images} {found.split} images\n"
+        f"  {accuracy_text(found)}\n"
         f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
         f"largest difference from Keras {found.parity:.1e}\n"
         f"results and mistakes:    python -m training report {name} --data {data}\n"

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import external_data_helper
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Selection
 from service.inference.contract import Activation
 from service.inference.errors import (
     CardError,
@@ -36,8 +36,28 @@ def test_rank_orders_and_cuts(tiny_classifier: Classifier) -> None:
     ranked = tiny_classifier.rank(row)
     assert [p.label for p in ranked] == ["green", "red", "blue"]
     assert ranked[0].probability == pytest.approx(0.7)
-    assert [p.label for p in tiny_classifier.rank(row, 1)] == ["green"]
-    assert len(tiny_classifier.rank(row, 99)) == 3
+    assert [p.label for p in tiny_classifier.rank(row, Selection(1))] == ["green"]
+    assert len(tiny_classifier.rank(row, Selection(99))) == 3
+
+
+@pytest.mark.parametrize(
+    ("top_k", "least", "labels"),
+    [
+        (None, 0.2, ["green", "red"]),
+        (None, 0.25, ["green", "red"]),  # a probability that is just as large is enough
+        (None, 0.26, ["green"]),
+        (1, 0.2, ["green"]),
+        (3, 0.2, ["green", "red"]),
+        (None, 0.9, []),
+        (2, 1.0, []),
+    ],
+)
+def test_only_probable_labels(
+    tiny_classifier: Classifier, top_k: int | None, least: float, labels: list[str]
+) -> None:
+    row = np.array([0.25, 0.625, 0.125], np.float32)
+    ranked = tiny_classifier.rank(row, Selection(top_k, least))
+    assert [p.label for p in ranked] == labels
 
 
 def test_equal_probabilities_are_ranked_as_the_card_has_them(tiny_classifier: Classifier) -> None:

@@ -1,11 +1,15 @@
 """The card: what it may say, and that it is written as it was read."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from service.inference.contract import InputSpec, ModelCard, centre_share
+from service.inference.contract import NOTHING_MEASURED, InputSpec, ModelCard, centre_share
 from service.inference.errors import CardError
 from tests.tiny_model import make_card
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +69,27 @@ def test_a_sigmoid_is_said() -> None:
     assert ModelCard.from_json(card.to_json()) == card
     with pytest.raises(CardError, match="activation"):
         ModelCard.from_json(card.to_json().replace('"sigmoid"', '"tanh"'))
+
+
+def test_a_card_may_claim_nothing() -> None:
+    text = make_card().to_json()
+    said = '"accuracy":null,"calibration_error":null,"parity":null'
+    assert said in text
+    assert ModelCard.from_json(text).figures == NOTHING_MEASURED
+    with pytest.raises(CardError, match="accuracy"):  # it is said, not left out
+        ModelCard.from_json(text.replace('"accuracy":null,', ""))
+
+
+def test_what_a_model_was_adopted_from() -> None:
+    card = make_card()
+    assert "adopted_from" not in card.to_json()
+    provenance = msgspec.structs.replace(card.provenance, adopted_from="m.onnx, SHA-256 ab, keras")
+    adopted = msgspec.structs.replace(card, provenance=provenance)
+    assert '"adopted_from":"m.onnx, SHA-256 ab, keras"' in adopted.to_json()
+    assert ModelCard.from_json(adopted.to_json()) == adopted
+
+
+def test_the_default_models_card_is_written_as_it_was_read() -> None:
+    """Made before cards had fields that may be absent."""
+    text = msgspec.json.encode(msgspec.json.decode((ROOT / "models/default.json").read_bytes()))
+    assert ModelCard.from_json(text).to_json().encode() == text

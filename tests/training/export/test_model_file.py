@@ -82,7 +82,7 @@ def test_the_card_tells_what_was_done(
     assert card.training_data.images == {"train": 27, "validation": 3, "test": 6}
     assert card.figures.images == 6
     assert {row.support for row in card.figures.per_label.values()} == {2}
-    assert 0 < card.figures.parity < model_file.PARITY_LIMIT
+    assert 0 < (card.figures.parity or 0) < model_file.PARITY_LIMIT
     assert card.provenance.created.endswith("+00:00")
     assert card.provenance.libraries["keras"] == keras.__version__
     assert config.output.parent.parent.name not in card.to_json()

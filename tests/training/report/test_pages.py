@@ -169,6 +169,7 @@ def test_labels_that_stand_alone_are_judged_by_the_most_probable(
     text = words_of(seen(output))
     assert "a probability that stands alone" in text
     assert "accuracy 100.0 %" in text
+    assert "on its card - nothing was measured" in text
 
 
 def test_a_value_that_a_template_lacks_is_an_error() -> None:
