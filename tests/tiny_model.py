@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.inference.contract import (
     METADATA_KEY,
-    Figures,
+    NOTHING_MEASURED,
+    Activation,
     InputSpec,
     ModelCard,
     Provenance,
@@ -26,6 +27,7 @@ def make_card(
     size: tuple[int, int] = (8, 8),
     resize: ResizeRule = "stretch",
     version: str = "test-1",
+    activation: Activation = "softmax",
 ) -> ModelCard:
     return ModelCard(
         schema=1,
@@ -33,16 +35,10 @@ def make_card(
         version=version,
         labels=labels,
         input=InputSpec(height=size[0], width=size[1], resize=resize),
+        activation=activation,
         temperature=1.0,
         training_data=TrainingData(name="none", licence="none", images={}),
-        figures=Figures(
-            split="test",
-            images=0,
-            accuracy=0.0,
-            calibration_error=0.0,
-            parity=0.0,
-            per_label={},
-        ),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(
             created=time.strftime("%FT%TZ", time.gmtime()), command="", config={}, libraries={}
         ),
@@ -50,16 +46,21 @@ def make_card(
 
 
 def make_graph(
-    outputs: int = 3, size: tuple[int, int] = (8, 8), sharpness: float = 8.0
+    outputs: int = 3,
+    size: tuple[int, int] = (8, 8),
+    sharpness: float = 8.0,
+    activation: Activation = "softmax",
 ) -> onnx.ModelProto:
-    """softmax(sharpness x mean colour / 255): the more red, the more probably ``red``."""
+    """activation(sharpness x mean colour / 255): the more red, the more probably ``red``."""
     weights = np.zeros((3, outputs), np.float32)
     weights[np.arange(3), np.arange(3) % outputs] = sharpness / 255
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
         helper.make_node("MatMul", ["means", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+        helper.make_node("Sigmoid", ["logits"], ["probabilities"])
+        if activation == "sigmoid"
+        else helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
     shape: list[Any] = ["N", *size, 3]
     graph = helper.make_graph(

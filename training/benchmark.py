@@ -154,11 +154,13 @@ def _result(name: str, config: TrainConfig) -> Result:
 def measured(
     name: str, config: TrainConfig, log: Sequence[checkpoint.EpochLog], cost_of: tuple[int, int]
 ) -> Result:
-    """The row of a model file that is there."""
+    """The row of a model file that is there. Raises ExportError where its card has no figures."""
     from training.export.quantisation import milliseconds  # not for --help
 
     classifier = Classifier.load(config.output)
     figures = classifier.card.figures
+    if figures.accuracy is None or figures.calibration_error is None:
+        raise ExportError(f"nothing was measured of {config.output}: move it away to train it anew")
     return Result(
         name,
         *cost_of,

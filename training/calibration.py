@@ -56,7 +56,7 @@ def calibration_error(
     error is the mean of |accuracy - mean top probability| over the parts, weighted by size.
 
     Args:
-        probabilities: [N, labels], rows summing to 1; N at least 1.
+        probabilities: [N, labels], N at least 1.
         targets: [N], indices.
         bins: how many parts; with fewer images than that, one image each.
     """

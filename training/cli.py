@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from service.inference.errors import InferenceError
+from training.adoption.options import adoption_parser
 from training.autoconfig import complete
 from training.config import from_options
 from training.errors import ConfigError, Stopped, TrainingError
@@ -95,6 +96,15 @@ def evaluate(words: Sequence[str]) -> None:
     _print(_pretty({**msgspec.structs.asdict(found), "accuracy_interval": margin}))
 
 
+def adopt(words: Sequence[str]) -> None:
+    """Make a served model of one from elsewhere."""
+    parser = adoption_parser()
+    options = parser.parse_args(words)
+    from training.adoption.adopting import adopt as run  # --help needs none of it
+
+    run(options, [*words])
+
+
 def benchmark(words: Sequence[str]) -> None:
     """Train the documented networks on CIFAR-10 and print their table (hours)."""
     from training.benchmark import ROWS  # needs no TensorFlow yet
@@ -127,6 +137,7 @@ def benchmark(words: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
+    "adopt": adopt,
     "evaluate": evaluate,
     "benchmark": benchmark,
     "report": report,

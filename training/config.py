@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from service.inference.contract import ResizeRule
+from service.inference.contract import ResizeRule, centre_share
 from training.architectures import ARCHITECTURES, KERAS, Architecture, Recipe
 from training.errors import ConfigError
 
@@ -50,11 +50,22 @@ def parse_size(text: object) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+def parse_resize(text: object) -> ResizeRule:
+    """A rule that `centre_share` knows. Raises ConfigError."""
+    rule = str(text)
+    try:
+        centre_share(rule)
+    except ValueError as error:
+        raise ConfigError(f"--resize: {error}") from error
+    return rule
+
+
 SWITCH = Kind("true or false", "", (bool,), bool)
 WHOLE = Kind("a whole number", "N", (int,), int)
 NUMBER = Kind("a number", "N", (int, float), float)
 TEXT = Kind("a text", "TEXT", (str,), str)
 SIZE = Kind("a size", "SIZE", (int, str), parse_size)
+RESIZE = Kind("a rule", "stretch|crop|crop-SHARE", (str,), parse_resize)
 PATH = Kind("a path", "PATH", (str,), Path)
 PATHS = dataclasses.replace(PATH, name="a list of paths", many=True)
 _KINDS_OF_DEFAULTS = {bool: SWITCH, int: WHOLE, float: NUMBER, str: TEXT}
@@ -118,9 +129,10 @@ class TrainConfig:
     )
     resize: ResizeRule = option(
         "data",
-        "stretch (the whole image, ratio given up) or crop (centre square)",
+        "stretch (the whole image, ratio given up), crop (centre square), or crop-0.875 (of that "
+        "square only this share of each side, as in many evaluations: 224 of 256 pixels)",
         default="stretch",
-        choices=get_args(ResizeRule),
+        kind=RESIZE,
     )
     validation_fraction: float = option(
         "data",
@@ -296,6 +308,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             check(item, getattr(self, item.name))
+        parse_resize(self.resize)
         if self.dataset == "folder" and self.data is None:
             raise ConfigError("--dataset folder needs --data PATH")
         self._check_network()

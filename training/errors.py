@@ -29,6 +29,10 @@ class WeightsError(TrainingError):
     """Pretrained weights are not what they should be."""
 
 
+class AdoptionError(TrainingError):
+    """A model from elsewhere cannot be served."""
+
+
 class ExportError(TrainingError):
     """The model file cannot be written, or is not what it should be."""
 

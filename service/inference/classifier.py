@@ -33,6 +33,8 @@ _ENDING = "ExecutionProvider"
 CPU = "CPUExecutionProvider"
 # Inferences that are timed when a model is opened: one alone may meet a pause of the machine's.
 TIMED = 3
+# How far a probability, or the sum of all, may be from where it has to be.
+TOLERANCE = 1e-3
 _CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 # What onnxruntime raises when it opens a file; its exceptions share no base but these.
@@ -55,6 +57,20 @@ class Prediction(msgspec.Struct, frozen=True):
 
     label: str
     probability: float
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which labels of an answer are wanted: those that meet both.
+
+    ``top_k``: so many, the most probable ones, at least 1; None for all. ``min_probability``: only
+    those with at least this probability, 0..1.
+    """
+
+    top_k: int | None = None
+    min_probability: float = 0.0
+
+
+ALL = Selection()
 
 
 class Classifier:
@@ -140,9 +156,9 @@ class Classifier:
         return np.asarray(probabilities, dtype=np.float32)
 
     def rank(
-        self, probabilities: NDArray[np.float32], top_k: int | None = None
+        self, probabilities: NDArray[np.float32], selection: Selection = ALL
     ) -> list[Prediction]:
-        """One row of ``predict`` as predictions, most probable first; ``top_k`` of them, or all.
+        """One row of ``predict`` as predictions, most probable first: those that are selected.
 
         Raises:
             InvalidAnswer: the row has NaN or infinity in it.
@@ -152,7 +168,11 @@ class Classifier:
         if not math.isfinite(sum(values)):  # a sum of finite float32 is finite
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         order = sorted(range(len(values)), key=values.__getitem__, reverse=True)
-        return [Prediction(labels[i], values[i]) for i in order[:top_k]]
+        order = order[: selection.top_k]
+        least = selection.min_probability
+        if least:
+            order = [i for i in order if values[i] >= least]
+        return [Prediction(labels[i], values[i]) for i in order]
 
     def warm_up(self) -> None:
         """Answer a black image: the first time allocates everything, the next ones are timed.
@@ -173,8 +193,17 @@ class Classifier:
             )
         if not np.isfinite(answer).all():
             raise ContractMismatch("the model answers a black image with NaN or infinity")
-        if abs(float(answer.sum()) - 1) > 1e-3:
-            raise ContractMismatch("the model's output is not one probability per label")
+        if answer.min() < -TOLERANCE or answer.max() > 1 + TOLERANCE:
+            raise ContractMismatch(
+                f"the model's output is not one probability per label: it answers a black image"
+                f" with numbers from {answer.min():.3g} to {answer.max():.3g}"
+            )
+        if self.card.activation == "softmax" and abs(float(answer.sum()) - 1) > TOLERANCE:
+            raise ContractMismatch(
+                f"the probabilities that the model answers a black image with sum to"
+                f" {answer.sum():.3g}, not 1: if each label stands alone, its card has to say"
+                ' "activation": "sigmoid"'
+            )
 
     def _seconds(self, images: NDArray[np.uint8]) -> float:
         begun = time.perf_counter()

@@ -4,6 +4,7 @@ The card is JSON under one key of the ONNX ``metadata_props``. Whatever can be a
 graph is one; the card holds the rest.
 """
 
+import re
 from typing import Any, Literal, Self
 
 import msgspec
@@ -14,7 +15,36 @@ METADATA_KEY = "labelserve.card"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
 
-ResizeRule = Literal["stretch", "crop"]
+Activation = Literal["softmax", "sigmoid"]
+
+# How images are brought to the input's size, as ``centre_share`` reads it.
+ResizeRule = str
+_CENTRE = re.compile(r"crop-(0\.[0-9]{1,4})")
+
+
+def centre_share(resize: ResizeRule) -> float | None:
+    """Which part of an image a resize rule takes.
+
+    Returns:
+        None for ``stretch``: the whole image, its ratio given up. For a crop, what is kept of each
+        side of the largest centred area in the wanted ratio: 1.0 for ``crop``, 0.875 for
+        ``crop-0.875``.
+
+    Raises:
+        ValueError: it is no rule.
+    """
+    if resize == "stretch":
+        return None
+    if resize == "crop":
+        return 1.0
+    found = _CENTRE.fullmatch(resize)
+    share = float(found[1]) if found else 0.0
+    if not share:
+        raise ValueError(
+            f"{resize!r} is not stretch, crop, or crop with a share of each side as in crop-0.875"
+            " (above 0, below 1, at most four decimals)"
+        )
+    return share
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +57,12 @@ class InputSpec(_Part, frozen=True):
     height: int
     width: int
     resize: ResizeRule = "stretch"
+
+    def __post_init__(self) -> None:
+        try:
+            centre_share(self.resize)
+        except ValueError as error:
+            raise ValueError(f"input.resize: {error}") from error
 
 
 class TrainingData(_Part, frozen=True):
@@ -49,21 +85,27 @@ class Figures(_Part, frozen=True):
     """Measured on this very file, through the service's own code.
 
     ``accuracy`` and ``calibration_error`` (15 equal-mass bins) are in 0..1; ``parity`` is the
-    largest absolute difference between this file's probabilities and Keras'.
+    largest absolute difference from the probabilities of the network that the file was made from.
+    Each is None where it was not measured.
     """
 
     split: str
     images: int
-    accuracy: float
-    calibration_error: float
-    parity: float
+    accuracy: float | None
+    calibration_error: float | None
+    parity: float | None
     per_label: dict[str, LabelFigures]
+
+
+NOTHING_MEASURED = Figures("none", 0, None, None, None, {})
 
 
 class Provenance(_Part, frozen=True, omit_defaults=True):
     """How the file came to be: ISO 8601 UTC date, the command, its whole configuration.
 
     ``initial_weights``: whose they were and under which licence; empty where they were random.
+    ``adopted_from``: the foreign file that the model was made from, with its SHA-256 and what wrote
+    it; empty where it was trained here.
     """
 
     created: str
@@ -71,16 +113,22 @@ class Provenance(_Part, frozen=True, omit_defaults=True):
     config: dict[str, Any]
     libraries: dict[str, str]
     initial_weights: str = ""
+    adopted_from: str = ""
 
 
-class ModelCard(_Part, frozen=True, kw_only=True):
-    """All that a model file says about itself."""
+class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a model file says about itself.
+
+    ``activation``: what makes the probabilities. Those of ``softmax`` sum to 1; with ``sigmoid``
+    each label's stands alone, and an image may have several labels, or none.
+    """
 
     schema: Literal[1]  # required, so that a file without it is refused
     name: str
     version: str
     labels: tuple[str, ...]
     input: InputSpec
+    activation: Activation = "softmax"
     temperature: float
     training_data: TrainingData
     figures: Figures
@@ -102,7 +150,7 @@ class ModelCard(_Part, frozen=True, kw_only=True):
 
         Raises:
             CardError: not JSON, an unknown schema version or field, a missing field, a wrong type,
-                or labels that are fewer than two, empty or repeated.
+                a resize rule that is none, or labels that are fewer than two, empty or repeated.
         """
         try:
             return msgspec.json.decode(text, type=cls)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.contract import Activation
+
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 PASSES = 200
@@ -22,13 +24,15 @@ REACH = 0.08  # of the side: the distance at which pixels still matter alike
 RIDGE = 0.3  # share of a mask's own size that is added to the diagonal
 SMALLEST = 1e-4  # scale of a ridge, where the masks hardly differ
 TINIEST = 1e-30  # keeps the log-odds of a certain answer finite
+NEAREST = float(np.finfo(np.float32).epsneg)  # what a float32 below 1 lacks to 1, at least
 
 
-def importance(
+def importance(  # noqa: PLR0913 - all but three by keyword
     predict: Predict,
     image: NDArray[np.uint8],
     label: int,
     *,
+    activation: Activation = "softmax",
     passes: int = PASSES,
     seed: int = 0,
 ) -> NDArray[np.float32]:
@@ -40,6 +44,7 @@ def importance(
         predict: probabilities, float32 [N, labels], of uint8 [N, H, W, 3]: `Classifier.predict`.
         image: uint8 [H, W, 3], of the size that `predict` takes.
         label: index of the label to explain.
+        activation: as on the card.
         passes: how many images `predict` may be asked, at least 2; an odd one is not used.
         seed: of the masks.
 
@@ -57,7 +62,7 @@ def importance(
     size = image.shape[:2]
     lattice = (min(LATTICE, size[0]), min(LATTICE, size[1]))
     masks = random_masks(np.random.default_rng(seed), passes, lattice)
-    answers = log_odds(_answers(predict, image, label, masks), label)
+    answers = log_odds(_answers(predict, image, label, masks), label, activation)
     return enlarge(_regression(masks, answers), size)
 
 
@@ -86,14 +91,20 @@ def covered(image: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.
     return np.asarray(np.rint(mixed).clip(0, 255), np.uint8)
 
 
-def log_odds(probabilities: NDArray[np.floating], label: int) -> NDArray[np.float64]:
+def log_odds(
+    probabilities: NDArray[np.floating], label: int, activation: Activation = "softmax"
+) -> NDArray[np.float64]:
     """log(p / (1 - p)) of a label, [N], from the probabilities of all, [N, labels]; always finite.
 
-    1 - p is added up from the other labels': a float32 cannot tell answers above 0.9999999 apart,
-    but it can tell what little is left to the others.
+    A softmax's 1 - p is added up from the other labels': a float32 cannot tell answers above
+    0.9999999 apart, but it can tell what little is left to the others. A sigmoid's label stands
+    alone, so its answers above that are taken for alike.
     """
-    others = np.delete(probabilities, label, axis=1).sum(axis=1, dtype=np.float64)
     mine = np.asarray(probabilities[:, label], np.float64)
+    if activation == "sigmoid":
+        others = np.maximum(1 - mine, NEAREST)
+    else:
+        others = np.delete(probabilities, label, axis=1).sum(axis=1, dtype=np.float64)
     found: NDArray[np.float64] = np.log(mine + TINIEST) - np.log(others + TINIEST)
     return found
 

@@ -3,8 +3,8 @@
 The steps, in this order: take the first frame; scale 16 bits linearly to 8; expand palettes and
 transparent colours; convert an embedded ICC profile to sRGB, and CMYK without one by Pillow's
 formula; compose transparency over white; resize by Pillow's antialiased bilinear filter, either the
-whole image (``stretch``) or its centre (``crop``); turn upright by EXIF. The turn is last because
-it commutes with the filter and there are fewer pixels to turn then.
+whole image (``stretch``) or its centre (``crop``, ``crop-0.875``); turn upright by EXIF. The turn
+is last because it commutes with the filter and there are fewer pixels to turn then.
 
 Peak memory beside the file's own bytes, measured in bytes per pixel: 17 for WebP, whose decoder
 keeps two canvases; at most 12 for JPEG (progressive CMYK; others 10, and less where the decoder
@@ -14,6 +14,7 @@ default: 12 for TIFF and AVIF, 25 for JPEG 2000.
 
 import io
 import logging
+import math
 import struct
 import warnings
 import zlib
@@ -34,7 +35,7 @@ from service.inference.bounds import (
     count_jpeg_scans,
     is_decoded_by_rows,
 )
-from service.inference.contract import ResizeRule
+from service.inference.contract import ResizeRule, centre_share
 from service.inference.errors import BrokenImage, EmptyImage, TooManyPixels, UnsupportedFormat
 from service.inference.formats import DEFAULT_FORMATS, detect_format
 from service.inference.jpeg import decode_plain, plain_size, with_end_marker
@@ -169,7 +170,7 @@ class OpenedImage(Protocol):
 
         Args:
             size: (height, width) of the result.
-            resize: ``stretch`` gives up the ratio, ``crop`` keeps the centre in the wanted ratio.
+            resize: which part of the image is shown, as of ``centre_share``.
 
         Raises:
             BrokenImage: damaged, or with pixels that have no defined range (floating point).
@@ -223,16 +224,18 @@ class _PlainJpeg:
 
     def decode(self, size: tuple[int, int], resize: ResizeRule = "stretch") -> NDArray[np.uint8]:
         height, width = size
-        room = min(self._size[0] // width, self._size[1] // height) // DRAFT_OVERSAMPLING
+        share = centre_share(resize)
+        least = _least_decoded((width, height), share)
+        room = min(self._size[0] // least[0], self._size[1] // least[1])
         scale = next((scale for scale in _DRAFT_SCALES if room >= scale), 1)
         _check_decoded((-(-self._size[0] // scale), -(-self._size[1] // scale)), self._limits)
         pixels = decode_plain(self._data, self._size, scale)
         if pixels is None:
             return _PillowImage(self._data, "JPEG", self._limits).decode(size, resize)
-        if self._size == (width, height):
+        if self._size == (width, height) and share in (None, 1):
             return pixels
         extent = self._size[0] / scale, self._size[1] / scale
-        return np.asarray(_resized(Image.fromarray(pixels), extent, (width, height), resize))
+        return np.asarray(_resized(Image.fromarray(pixels), extent, (width, height), share))
 
 
 def open_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> OpenedImage:
@@ -379,23 +382,36 @@ def _pixels(
     _scale_transparent_colour(image)
     orientation = _orientation(image)
     wanted = size if orientation in _QUARTER_TURNS else size[::-1]
-    drafted = image.draft("RGB", (wanted[0] * DRAFT_OVERSAMPLING, wanted[1] * DRAFT_OVERSAMPLING))
+    share = centre_share(resize)
+    drafted = image.draft("RGB", _least_decoded(wanted, share))
     # The last column and row of a scaled JPEG may cover less than a pixel.
     extent = drafted[1][2:] if drafted else image.size
     _check_decoded(image.size, limits)
     image.load()
     colours = _over_white(_to_srgb(_expanded(image), image.info.get("icc_profile")))
-    small = _resized(colours, extent, wanted, resize)
+    small = _resized(colours, extent, wanted, share)
     if orientation in _TURNS:
         small = small.transpose(_TURNS[orientation])
     return np.asarray(small.convert("RGB"))
 
 
+def _least_decoded(wanted: tuple[int, int], share: float | None) -> tuple[int, int]:
+    """The size (width, height) that a decoder may scale a whole image down to, and no further.
+
+    Where only a share of each side is kept, that share has to be large enough.
+    """
+    times = DRAFT_OVERSAMPLING / (share or 1)
+    return math.ceil(wanted[0] * times), math.ceil(wanted[1] * times)
+
+
 def _resized(
-    image: Image.Image, extent: tuple[float, float], wanted: tuple[int, int], resize: ResizeRule
+    image: Image.Image,
+    extent: tuple[float, float],
+    wanted: tuple[int, int],
+    share: float | None,
 ) -> Image.Image:
     """The image in the wanted size (width, height); ``extent``: its exact size."""
-    box = _centre(extent, wanted) if resize == "crop" else (0, 0, *extent)
+    box = (0, 0, *extent) if share is None else _centre(extent, wanted, share)
     return image.resize(wanted, Image.Resampling.BILINEAR, box)
 
 
@@ -511,11 +527,14 @@ _kept_transform = lru_cache(maxsize=_KEPT_TRANSFORMS)(_transform)
 
 
 def _centre(
-    size: tuple[float, float], wanted: tuple[int, int]
+    size: tuple[float, float], wanted: tuple[int, int], share: float
 ) -> tuple[float, float, float, float]:
-    """The largest box of the wanted ratio in the middle of an image of ``size`` (width, height)."""
+    """In the middle of an image of ``size`` (width, height), a box of the wanted ratio.
+
+    Of the largest such box it has a share of each side.
+    """
     width, height = size
-    scale = min(width / wanted[0], height / wanted[1])
+    scale = share * min(width / wanted[0], height / wanted[1])
     box_width, box_height = wanted[0] * scale, wanted[1] * scale
     left, top = (width - box_width) / 2, (height - box_height) / 2
     return left, top, left + box_width, top + box_height

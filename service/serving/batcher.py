@@ -17,11 +17,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Selection
 from service.inference.errors import ImageError, InvalidAnswer
 from service.serving.context import RequestContext
 from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles, UnsupportedCoding
-from service.serving.parameters import parse_top_k
+from service.serving.parameters import parse_selection
 from service.serving.pipeline import Decoded, Outcome, Pipeline, PredictRequest
 from service.serving.problems import problem_of
 from service.serving.uploads import NO_FILE, Upload, uploads
@@ -96,7 +96,7 @@ class Batcher:
         Raises:
             RequestError: the form cannot be used. What is wrong with one file is in its result.
         """
-        classifier, top_k = self._pipeline.models.current, parse_top_k(request.query)
+        classifier, selection = self._pipeline.models.current, parse_selection(request.query)
         files = uploads(request.body, request.content_type, self._max_files)
         if not files:
             raise MissingImage(NO_FILE)
@@ -105,15 +105,17 @@ class Batcher:
         results: list[dict[str, object]] = []
         for start in range(0, len(files), self._max_batch_size):
             some = files[start : start + self._max_batch_size]
-            images = [self._decoded_file(one, classifier, top_k, request.context) for one in some]
+            images = [
+                self._decoded_file(one, classifier, selection, request.context) for one in some
+            ]
             results += self._results(some, images, request.context)
         return self._pipeline.encode(classifier, {"results": results})
 
     def _decoded_file(
-        self, file: Upload, classifier: Classifier, top_k: int | None, context: RequestContext
+        self, file: Upload, classifier: Classifier, selection: Selection, context: RequestContext
     ) -> Decoded | Exception:
         try:
-            opened = self._pipeline.open_image(file.image(), classifier, top_k, context)
+            opened = self._pipeline.open_image(file.image(), classifier, selection, context)
             return _result(self._pipeline.decode_in_turn(opened), context)
         except _OF_ONE_FILE as error:
             return error

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 from tqdm import tqdm
 
-from service.inference.classifier import Classifier, Prediction
+from service.inference.classifier import Classifier, Prediction, Selection
 from service.inference.errors import ImageError, InvalidAnswer, ModelError
 from service.inference.imaging import decode_image
 from service.runtime.machine import available_cores
@@ -38,7 +38,7 @@ def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) 
     write = csv_writer(sys.stdout) if form == "csv" else jsonl_writer(sys.stdout, classifier)
     failed = 0
     for file, result in tqdm(
-        results(classifier, files, top_k),
+        results(classifier, files, Selection(top_k)),
         total=len(files),
         unit="image",
         nrows=24,  # not asked of the terminal: one that says 0 would get no bar
@@ -62,7 +62,7 @@ def print_card(model: Path) -> int:
 
 
 def results(
-    classifier: Classifier, files: list[Path], top_k: int | None
+    classifier: Classifier, files: list[Path], selection: Selection
 ) -> Iterator[tuple[Path, Result]]:
     """Each file with its predictions, or with what is wrong with it."""
     for file in files:
@@ -71,7 +71,7 @@ def results(
                 file.read_bytes(), classifier.input_size, classifier.card.input.resize
             )
             (row,) = classifier.predict(image.pixels[None])
-            ranked = classifier.rank(row, top_k)
+            ranked = classifier.rank(row, selection)
         except (ImageError, InvalidAnswer) as error:
             yield file, problem_of(error)
         except OSError as error:

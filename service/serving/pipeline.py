@@ -15,16 +15,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier, Prediction
+from service.inference.classifier import Classifier, Prediction, Selection
 from service.inference.errors import InvalidAnswer
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
 from service.serving.context import RequestContext
 from service.serving.models import Models
-from service.serving.parameters import parse_top_k
+from service.serving.parameters import parse_selection
 from service.serving.uploads import check_image_bytes, single_image
 from service.settings import Settings
 
 _LOG = logging.getLogger("labelserve")
+
+_MOST_PROBABLE = Selection(top_k=1)
 
 
 class PredictRequest(NamedTuple):
@@ -42,7 +44,7 @@ class Opened(NamedTuple):
     image: OpenedImage
     image_bytes: int
     classifier: Classifier
-    top_k: int | None
+    selection: Selection
     context: RequestContext
 
 
@@ -54,12 +56,12 @@ class Decoded(NamedTuple):
 
     pixels: NDArray[np.uint8]
     classifier: Classifier
-    top_k: int | None
+    selection: Selection
     context: RequestContext
     since: float
 
 
-# The predictions for one image, most probable first, or why there are none.
+# The predictions for one image that were asked for, most probable first, or what failed.
 Outcome = list[Prediction] | Exception
 
 
@@ -86,13 +88,13 @@ class Pipeline:
         Raises:
             RequestError, ImageError: the request or its image cannot be used.
         """
-        top_k = parse_top_k(request.query)
+        selection = parse_selection(request.query)
         data = single_image(request.body, request.content_type)
         request.context.check_wanted()
-        return self.open_image(data, self.models.current, top_k, request.context)
+        return self.open_image(data, self.models.current, selection, request.context)
 
     def open_image(
-        self, data: bytes, classifier: Classifier, top_k: int | None, context: RequestContext
+        self, data: bytes, classifier: Classifier, selection: Selection, context: RequestContext
     ) -> Opened:
         """Read an image's header.
 
@@ -101,7 +103,7 @@ class Pipeline:
         """
         check_image_bytes(data, self._max_image_bytes)
         image = open_image(data, self._image_limits)
-        return Opened(image, len(data), classifier, top_k, context)
+        return Opened(image, len(data), classifier, selection, context)
 
     def decode(self, opened: Opened) -> Decoded:
         """The pixels of an opened image.
@@ -113,7 +115,7 @@ class Pipeline:
         with context.phase("decode"):
             pixels = opened.image.decode(classifier.input_size, classifier.card.input.resize)
         context.images.append((opened.image_bytes, opened.image.source_pixels))
-        return Decoded(pixels, classifier, opened.top_k, context, time.monotonic())
+        return Decoded(pixels, classifier, opened.selection, context, time.monotonic())
 
     def decode_in_turn(self, opened: Opened) -> "Future[Decoded]":
         """The same in one of the threads for it, first come, first served.
@@ -187,8 +189,10 @@ def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None
 
 def _ranked(image: Decoded, row: NDArray[np.float32]) -> Outcome:
     try:
-        predictions = image.classifier.rank(row, image.top_k)
-        image.context.top.append((predictions[0].label, predictions[0].probability))
+        predictions = image.classifier.rank(row, image.selection)
+        # What the model says is counted and logged also where the client asked for surer labels.
+        top = predictions or image.classifier.rank(row, _MOST_PROBABLE)
+        image.context.top.append((top[0].label, top[0].probability))
     except Exception as error:  # noqa: BLE001
         return error
     return predictions

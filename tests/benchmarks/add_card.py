@@ -18,7 +18,7 @@ from service.inference.classifier import Classifier
 from service.inference.contract import (
     INPUT_NAME,
     METADATA_KEY,
-    Figures,
+    NOTHING_MEASURED,
     InputSpec,
     ModelCard,
     Provenance,
@@ -53,7 +53,7 @@ def with_card(model: onnx.ModelProto, name: str, labels: tuple[str, ...]) -> Mod
         input=InputSpec(height, width),
         temperature=1.0,
         training_data=TrainingData("unknown", "unknown", {}),
-        figures=Figures("none", 0, 0.0, 0.0, 0.0, {}),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(now.isoformat(), "python -m tests.benchmarks.add_card", {}, {}),
     )
     kept = {prop.key: prop.value for prop in model.metadata_props}

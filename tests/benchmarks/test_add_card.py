@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from service.inference.classifier import Classifier
-from service.inference.contract import METADATA_KEY
+from service.inference.contract import METADATA_KEY, NOTHING_MEASURED
 from tests.benchmarks.add_card import main
 from tests.tiny_model import make_graph, write_model
 from training.data.cifar10 import LABELS as CIFAR10_LABELS
@@ -36,6 +36,7 @@ def test_the_service_opens_it_and_answers_the_same(bare: Path, tmp_path: Path) -
     classifier = Classifier.load(target)
     assert classifier.card.labels == ("red", "green", "blue")
     assert classifier.card.name == "bare"
+    assert classifier.card.figures == NOTHING_MEASURED
     assert classifier.input_size == (8, 8)
     images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), np.uint8)
     (expected,) = ort.InferenceSession(bare).run(None, {"image": images})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.tiny_model import make_card, write_model
 from tests.training.conftest import TrainedModel
 from training.benchmark import ROWS, Result, benchmark, cost, measured, row_config, table
 from training.cli import main
@@ -152,6 +153,13 @@ def test_the_row_is_that_of_the_file(trained_model: TrainedModel) -> None:
     assert 0 < result.milliseconds < 1000
     assert result.megabytes == pytest.approx(trained_model.path.stat().st_size / 1e6)
     assert 0 <= result.accuracy <= 1
+
+
+def test_a_row_of_a_file_that_claims_nothing_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_card())
+
+    with pytest.raises(ExportError, match=r"nothing was measured of .*m\.onnx"):
+        measured("basic", from_options({"output": path}), LOG, (5, 6))
 
 
 def test_an_unknown_row_is_named(tmp_path: Path) -> None:

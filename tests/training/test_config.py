@@ -49,7 +49,7 @@ def test_weights_fit_where_the_network_is_the_same() -> None:
     [
         ({"architecture": "basik"}, "--architecture: 'basik' is not one of: basic"),
         ({"dataset": "cifar"}, "--dataset: 'cifar' is not one of: cifar10, folder"),
-        ({"resize": "fit"}, "--resize: 'fit' is not one of: stretch, crop"),
+        ({"resize": "fit"}, "--resize: 'fit' is not stretch, crop, or crop with a share"),
         ({"dataset": "folder"}, "--dataset folder needs --data"),
         ({"epochs": 0}, "--epochs: 0 is below 1"),
         ({"learning_rate": float("nan")}, "--learning-rate: nan is below"),

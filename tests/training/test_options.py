@@ -10,7 +10,7 @@ from training.errors import ConfigError
 from training.options import add_options, command, read_toml, to_toml
 
 EVERY_KIND = (
-    "--dataset folder --data 'my photos' --image-size 48x64 --resize crop --strict "
+    "--dataset folder --data 'my photos' --image-size 48x64 --resize crop-0.875 --strict "
     "--architecture small --width 0.5 --mirrored-filters --epochs 3 --no-flip --seed 7 "
     "--teachers a.onnx 'my runs/b.onnx' --initial-weights runs/c --data-licence 'CC0 \"1.0\"\t\\'"
 )

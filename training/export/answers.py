@@ -84,6 +84,11 @@ def ask(
     test = parts(data).get("test")
     listing = list_images(test or data, strict=strict, known=labels)
     index = np.array([labels.index(label) for label in listing.labels])
+    if classifier.card.activation == "sigmoid":
+        say(
+            "the model gives each label a probability that stands alone (activation sigmoid): "
+            "images are judged by the most probable one, as folders give them one label each"
+        )
     kept, old, probabilities, broken = _answers(classifier, listing, seen, strict=strict)
     if not kept:
         raise DataError(f"none of the {len(listing.paths)} images of {data} can be read")

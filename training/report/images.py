@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.inference.contract import ModelCard
+from service.inference.contract import ModelCard, centre_share
 from service.inference.imaging import decode_image, open_image
 from training.data.decoding import LIMITS
 
@@ -48,7 +48,8 @@ def photograph(data: bytes, card: ModelCard) -> Photograph:
     size, resize = (card.input.height, card.input.width), card.input.resize
     pixels = decode_image(data, size, resize, LIMITS).pixels
     source = open_image(data, LIMITS).upright_size()
-    ratio = source if resize == "stretch" and max(source) <= FLATTEST * min(source) else size
+    is_whole = centre_share(resize) is None
+    ratio = source if is_whole and max(source) <= FLATTEST * min(source) else size
     # As large as the file or the model has it, whichever is more, within SHOWN_SIDE.
     longest = min(SHOWN_SIDE, max(*source, *size))
     shown_size = (

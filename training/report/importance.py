@@ -49,7 +49,9 @@ def most_important(values: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 def _explained(classifier: Classifier, subject: Subject) -> dict[str, Any]:
     photo, label = subject.photo, subject.label
-    found = importance(classifier.predict, photo.pixels, label)
+    found = importance(
+        classifier.predict, photo.pixels, label, activation=classifier.card.activation
+    )
     best = most_important(found)
     parts = covered(photo.pixels, np.stack([np.ones_like(found), best.astype(np.float32)]))
     whole, alone = classifier.predict(parts)[:, label]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
-from service.inference.contract import ModelCard
+from service.inference.contract import ModelCard, centre_share
 from training.data.pixels import spread
 from training.export.answers import Answers, ask
 from training.export.seen import NOTHING, seen_by
@@ -82,9 +82,8 @@ def explain(model: Path, data: bytes, name: str, output: Path) -> None:
     probabilities = classifier.predict(photo.pixels[None])[0]
     best = np.argsort(-probabilities, kind="stable")
     ranking = [(card.labels[i], float(probabilities[i])) for i in best[:ANSWERS]]
-    answer = rendering.render(
-        "answer.html", photo=photo, file=name, resize=card.input.resize, ranking=ranking
-    )
+    share = centre_share(card.input.resize)
+    answer = rendering.render("answer.html", photo=photo, file=name, share=share, ranking=ranking)
     subjects = [Subject(photo, int(label), file=name) for label in best[:2]]
     sections = [
         ("Answer", answer),

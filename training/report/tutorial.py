@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Selection
 from service.inference.contract import ModelCard
 from service.inference.explanation import importance
 from training.report import charts, images
@@ -173,11 +173,16 @@ def network_images(model: Path, folder: Path) -> None:
     maps = network.values(photo.pixels[None], [layer.answer])[layer.answer][0]
     _save(_on_white(images.sheet_of_maps(maps[:32])), folder / "maps.png")
     answer = classifier.predict(photo.pixels[None])[0]
-    found = importance(classifier.predict, photo.pixels, int(answer.argmax()))
+    found = importance(
+        classifier.predict,
+        photo.pixels,
+        int(answer.argmax()),
+        activation=classifier.card.activation,
+    )
     heat = images.heat(photo, found, images.full_colour(found))
     best = images.kept(photo, most_important(found))
     _save(_beside([photo.shown, heat, best]), folder / "important.png")
-    sys.stdout.write(f"the drawing: {classifier.rank(answer, 3)}\n")
+    sys.stdout.write(f"the drawing: {classifier.rank(answer, Selection(top_k=3))}\n")
 
 
 def _photograph(card: ModelCard) -> images.Photograph:

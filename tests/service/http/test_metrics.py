@@ -54,6 +54,7 @@ def test_counts_are_what_was_sent(pair: Server) -> None:
         ("POST", "/predict", b"GIF89a", {}, "/predict", 422, 3),
         ("POST", "/predict", b"hello", {}, "/predict", 415, 2),
         ("POST", "/predict?top_k=x", IMAGES["red"], {}, "/predict", 400, 4),
+        ("POST", "/predict?min_probability=1", IMAGES["red"], {}, "/predict", 200, 2),
         ("POST", "/predict", b"", {}, "/predict", 400, 1),
         ("GET", "/predict", b"", {}, "unmatched", 405, 3),
         ("GET", "/nothing/of/the/kind", b"", {}, "unmatched", 404, 6),
@@ -91,7 +92,7 @@ def test_counts_are_what_was_sent(pair: Server) -> None:
     assert {pair_: n for pair_, n in counted().items() if n} == dict(expected)
 
     after = pair.metrics()
-    by_label = {"red": 23 + 5, "green": 17, "blue": 11 + 5}
+    by_label = {"red": 23 + 5 + 2, "green": 17, "blue": 11 + 5}
     for label, times in by_label.items():
         assert grown(before, after, "labelserve_predictions_total", label=label) == times
     images = sum(by_label.values())
@@ -108,7 +109,7 @@ def test_counts_are_what_was_sent(pair: Server) -> None:
         name = "labelserve_request_duration_seconds_count"
         assert grown(before, after, name, route=route) == requests
     # One a request that got so far, however many images it held.
-    answered = 23 + 17 + 11 + 5
+    answered = 23 + 17 + 11 + 5 + 2
     name = "labelserve_phase_duration_seconds_count"
     assert grown(before, after, name, phase="inference") == answered
     assert grown(before, after, name, phase="wait") >= answered

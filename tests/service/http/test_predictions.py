@@ -1,5 +1,7 @@
 """POST /predict, POST /predict/batch, GET /model: what is answered, under both workers."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from PIL import Image
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from tests.images import encode, photograph
-from tests.server import Reply, Server, assert_problem, multipart, start_server
+from tests.server import WORKERS, Reply, Server, assert_problem, multipart, start_server
+from tests.tiny_model import make_card, make_graph, write_model
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
+BLACK = encode(Image.new("RGB", (9, 7)), "PNG")
 PHOTOGRAPH = encode(photograph(3, 300, 400), "JPEG", quality=90)
 MODEL = {"name": "tiny", "version": "test-1"}
 FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -165,13 +169,78 @@ def test_top_k_that_is_no_whole_number(server: Server, route: str, top_k: str) -
     assert "top_k" in assert_problem(reply, 400, "bad-parameter")["detail"]
 
 
-def test_top_k_given_twice_is_the_first(server: Server) -> None:
+@pytest.mark.parametrize(
+    "least",
+    ["-0.1", "1.1", "x", "", "nan", "inf", "1e400", "0,2", "20%25", "+0.5", "%200.5", "0_0"],
+)
+@pytest.mark.parametrize("route", ["/predict", "/predict/batch"])
+def test_min_probability_that_is_none(server: Server, route: str, least: str) -> None:
+    body, headers = multipart(("image", "a.png", RED))
+    reply = server.post(f"{route}?top_k=1&min_probability={least}", body, headers)
+    assert "min_probability" in assert_problem(reply, 400, "bad-parameter")["detail"]
+
+
+def test_the_first_of_a_parameter_given_twice(server: Server) -> None:
     reply = server.post("/predict?top_k=1&top_k=2", RED)
     assert len(reply.json()["predictions"]) == 1
+    reply = server.post("/predict?min_probability=0&min_probability=1", RED)
+    assert len(reply.json()["predictions"]) == 3
 
 
 def test_unknown_parameters_are_passed_over(server: Server, tiny_classifier: Classifier) -> None:
     assert_prediction(server.post("/predict?colour=blue", RED), tiny_classifier, RED)
+
+
+# ---- labels that stand alone ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def multi_label(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of a model whose card says sigmoid."""
+    path = tmp_path_factory.mktemp("model") / "sigmoid.onnx"
+    write_model(path, make_card(activation="sigmoid"), make_graph(activation="sigmoid"))
+    with start_server(path, worker=request.param) as running:
+        yield running
+
+
+def test_labels_that_stand_alone_are_answered_as_they_are(multi_label: Server) -> None:
+    predictions = multi_label.post("/predict", RED).json()["predictions"]
+    assert [p["label"] for p in predictions] == ["red", "blue", "green"]
+    found = [p["probability"] for p in predictions]
+    expected = [1 / (1 + math.exp(-8 * colour / 255)) for colour in (200, 90, 40)]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert multi_label.get("/model").json()["activation"] == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("query", "labels"),
+    [  # of 0.998, 0.944 and 0.778
+        ("min_probability=0", ["red", "blue", "green"]),
+        ("min_probability=0.5", ["red", "blue", "green"]),
+        ("min_probability=0.9", ["red", "blue"]),
+        ("min_probability=9e-1", ["red", "blue"]),
+        ("top_k=1&min_probability=0.9", ["red"]),
+        ("min_probability=0.9&top_k=3", ["red", "blue"]),
+        ("min_probability=0.999", []),
+        ("min_probability=1", []),
+    ],
+)
+def test_labels_of_at_least_a_probability(
+    multi_label: Server, query: str, labels: list[str]
+) -> None:
+    whole = multi_label.post("/predict", RED).json()["predictions"]
+    expected = [p for p in whole if p["label"] in labels]
+    reply = multi_label.post(f"/predict?{query}", RED)
+    assert reply.json()["predictions"] == expected
+    assert [p["label"] for p in expected] == labels
+
+    body, headers = multipart(("a", "a", RED), ("b", "b", BLACK))
+    results = multi_label.post(f"/predict/batch?{query}", body, headers).json()["results"]
+    found = [[p["label"] for p in result["predictions"]] for result in results]
+    black = ["red", "green", "blue"] if len(labels) == 3 else []  # 0.5 each
+    assert found == [labels, black]
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -379,8 +448,6 @@ def test_other_spellings_of_a_path(server: Server, tiny_classifier: Classifier, 
 
 def test_crop_rule_reaches_the_pixels(tmp_path: Path) -> None:
     """The card's resize rule is what HTTP requests get too."""
-    from tests.tiny_model import make_card, write_model
-
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, :8, 0] = pixels[:, 16:, 0] = 255  # red, black, red
     data = encode(Image.fromarray(pixels), "PNG")

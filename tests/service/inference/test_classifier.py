@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import external_data_helper
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Selection
+from service.inference.contract import Activation
 from service.inference.errors import (
     CardError,
     ContractMismatch,
@@ -35,8 +36,28 @@ def test_rank_orders_and_cuts(tiny_classifier: Classifier) -> None:
     ranked = tiny_classifier.rank(row)
     assert [p.label for p in ranked] == ["green", "red", "blue"]
     assert ranked[0].probability == pytest.approx(0.7)
-    assert [p.label for p in tiny_classifier.rank(row, 1)] == ["green"]
-    assert len(tiny_classifier.rank(row, 99)) == 3
+    assert [p.label for p in tiny_classifier.rank(row, Selection(1))] == ["green"]
+    assert len(tiny_classifier.rank(row, Selection(99))) == 3
+
+
+@pytest.mark.parametrize(
+    ("top_k", "least", "labels"),
+    [
+        (None, 0.2, ["green", "red"]),
+        (None, 0.25, ["green", "red"]),  # a probability that is just as large is enough
+        (None, 0.26, ["green"]),
+        (1, 0.2, ["green"]),
+        (3, 0.2, ["green", "red"]),
+        (None, 0.9, []),
+        (2, 1.0, []),
+    ],
+)
+def test_only_probable_labels(
+    tiny_classifier: Classifier, top_k: int | None, least: float, labels: list[str]
+) -> None:
+    row = np.array([0.25, 0.625, 0.125], np.float32)
+    ranked = tiny_classifier.rank(row, Selection(top_k, least))
+    assert [p.label for p in ranked] == labels
 
 
 def test_equal_probabilities_are_ranked_as_the_card_has_them(tiny_classifier: Classifier) -> None:
@@ -113,12 +134,37 @@ def test_input_size_that_does_not_match_the_graph(tmp_path: Path) -> None:
         Classifier.load(write_model(tmp_path / "m.onnx", make_card(size=(8, 9))))
 
 
-def test_output_that_is_no_probability(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("least", [-0.5, 0.4])
+def test_output_that_is_no_probability(
+    tmp_path: Path, least: float, activation: Activation
+) -> None:
+    """Three numbers for a black image, which sum to 1 or more, and some lie outside of 0..1."""
     graph = make_graph()
-    graph.graph.node[3].op_type = "Relu"
-    del graph.graph.node[3].attribute[:]
-    with pytest.raises(ContractMismatch, match="probability"):
-        Classifier.load(write_model(tmp_path / "m.onnx", make_card(), graph))
+    answer = np.array([least, 0.1, 1.4], np.float32)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(answer, "answer"))
+    graph.graph.node[3].CopyFrom(
+        onnx.helper.make_node("Add", ["logits", "answer"], ["probabilities"])
+    )
+    card = make_card(activation=activation)
+    with pytest.raises(ContractMismatch, match=r"black image with numbers from .* to 1.4"):
+        Classifier.load(write_model(tmp_path / "m.onnx", card, graph))
+
+
+def test_labels_that_stand_alone(tmp_path: Path) -> None:
+    graph = make_graph(activation="sigmoid")
+    card = make_card(activation="sigmoid")
+    model = Classifier.load(write_model(tmp_path / "m.onnx", card, graph))
+    image = np.full((1, 8, 8, 3), (255, 0, 51), np.uint8)
+    expected = 1 / (1 + np.exp(-np.array([[8, 0, 1.6]])))
+    np.testing.assert_allclose(model.predict(image), expected, atol=1e-6)
+    assert [p.label for p in model.rank(model.predict(image)[0])] == ["red", "blue", "green"]
+
+
+def test_a_sigmoid_that_the_card_does_not_say(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_card(), make_graph(activation="sigmoid"))
+    with pytest.raises(ContractMismatch, match=r"sum to 1\.5, not 1.*activation"):
+        Classifier.load(path)
 
 
 def test_data_outside_of_the_file_is_refused(

@@ -84,6 +84,19 @@ def scaled_and_full(files: Iterator[bytes], count: int) -> tuple[Pixels, Pixels]
     return scaled, full
 
 
+@pytest.mark.parametrize(("side", "is_scaled"), [(439, False), (440, True)])
+def test_of_a_share_of_the_image_there_are_enough_pixels(side: int, is_scaled: bool) -> None:
+    """Two times 6 x 32 pixels for each side of the part that is kept, 0.875 of the image."""
+    data = encode(photograph(9, side, side), "JPEG", quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        margin = side / 16
+        box = (margin, margin, side - margin, side - margin)
+        full = np.asarray(image.resize(SIZE, Image.Resampling.BILINEAR, box))
+    found = decode_image(data, SIZE, "crop-0.875").pixels
+    assert (found != full).any() == is_scaled
+    assert np.abs(found.astype(int) - full).mean() <= MEAN_LEVELS
+
+
 def assert_same_labels(
     model: Classifier,
     pixels: tuple[Pixels, Pixels],

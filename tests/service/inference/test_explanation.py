@@ -234,6 +234,32 @@ def test_log_odds_are_finite_and_rise() -> None:
     assert found[3] == pytest.approx(np.log(3), abs=1e-5)
 
 
+def test_log_odds_of_a_label_that_stands_alone() -> None:
+    p = np.array([0, 0.25, 0.5, 0.75, 1], np.float32)
+
+    found = log_odds(np.stack([p, np.full(5, 0.9, np.float32)], axis=1), 0, "sigmoid")
+
+    assert found[1:4] == pytest.approx([-np.log(3), 0, np.log(3)], abs=1e-5)
+    assert found[0] < -15
+    assert 15 < found[4] < 18  # as sure as a float32 can be, and no surer
+
+
+def test_labels_that_stand_alone_are_explained_alone() -> None:
+    """The first label's pixels say nothing of the second's, however sure both are."""
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        reds = images[:, [4, 20], [4, 20], 0] / np.float32(16)
+        return np.asarray(1 / (1 + np.exp(-reds)), np.float32)
+
+    image = np.full((24, 24, 3), 60, np.uint8)
+    image[2:7, 2:7] = image[18:23, 18:23] = 230
+
+    first, second = (importance(predict, image, i, activation="sigmoid") for i in (0, 1))
+
+    assert first[4, 4] > 5 * abs(first[20, 20])
+    assert second[20, 20] > 5 * abs(second[4, 4])
+
+
 def test_enlarging_interpolates_between_centres() -> None:
     values = np.array([[0.0, 4.0]])
 

@@ -6,6 +6,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -626,7 +627,7 @@ def test_upright(image_format: str, orientation: int) -> None:
     assert_close(decoded(data, (height, width)), expected, tolerance)
 
 
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "crop-0.875"])
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("scale", [1, 6], ids=["undrafted", "drafted"])
 def test_upright_jpeg(orientation: int, resize: ResizeRule, scale: int) -> None:
@@ -712,6 +713,51 @@ def test_crop_to_a_ratio_that_is_not_square() -> None:
     assert_close(found[1:-1], np.asarray(expected)[1:-1], 0)
 
 
+@pytest.mark.parametrize("orientation", [1, 5, 6, 8])
+@pytest.mark.parametrize(
+    ("rule", "share"), [("crop-0.875", Fraction(7, 8)), ("crop-0.9", Fraction(9, 10))]
+)
+@pytest.mark.parametrize("extent", [(256, 256), (61, 203), (201, 67), (6, 9), (224, 224)])
+def test_crop_of_a_share(
+    extent: tuple[int, int], rule: str, share: Fraction, orientation: int
+) -> None:
+    """As Pillow makes it of the upright image, from a box that is counted in fractions."""
+    height, width = 24, 48  # of the model: not square
+    upright = random_pixels(*extent, 3, seed=21)
+    back = TURNS[{6: 8, 8: 6}.get(orientation, orientation)](upright)
+    side = share * min(Fraction(extent[0], height), Fraction(extent[1], width))
+    left, top = (extent[1] - side * width) / 2, (extent[0] - side * height) / 2
+    right, bottom = left + side * width, top + side * height
+    expected = Image.fromarray(upright).resize(
+        (width, height),
+        Image.Resampling.BILINEAR,
+        (float(left), float(top), float(right), float(bottom)),
+    )
+    stored = Image.fromarray(np.ascontiguousarray(back))
+    found = decoded(oriented(stored, "PNG", orientation), (height, width), rule)
+    assert_close(found, np.asarray(expected), 0 if orientation == 1 else 1)
+
+
+def test_crop_of_a_share_is_what_evaluations_do() -> None:
+    """The shorter side to 256 pixels, and of that the 224 in the centre; but for its rounding."""
+    image = photograph(6, 300, 500)
+    whole = image.resize((427, 256), Image.Resampling.BILINEAR)
+    left = (427 - 224) / 2
+    expected = np.asarray(whole)[16:240, round(left) : round(left) + 224]
+    found = decoded(encode(image, "PNG"), (224, 224), "crop-0.875")
+    assert np.abs(found - expected).mean() < 2
+
+
+def test_an_image_of_the_models_size_is_cut_all_the_same() -> None:
+    """Nothing has to be resized for the other rules, so they take a shorter way."""
+    image = photograph(7, 32, 32)
+    for image_format in ("PNG", "JPEG"):
+        data = encode(image, image_format)
+        whole, centre = (decoded(data, (32, 32), rule) for rule in ("crop", "crop-0.5"))
+        assert np.abs(centre - np.repeat(np.repeat(whole[8:24, 8:24], 2, 0), 2, 1)).mean() < 8
+        assert np.abs(centre - whole).mean() > 8
+
+
 def test_antialiased_bilinear() -> None:
     """A triangle as wide as two target pixels: stripes of one pixel become grey, not aliases."""
     image = np.zeros((64, 64, 3), np.uint8)
@@ -721,7 +767,7 @@ def test_antialiased_bilinear() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 20_000), (20_000, 1)])
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "crop-0.0001"])
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
 def test_extreme_ratios(height: int, width: int, resize: ResizeRule, image_format: str) -> None:
     data = encode(Image.new("RGB", (width, height), (10, 200, 30)), image_format)

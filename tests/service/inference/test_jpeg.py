@@ -38,12 +38,22 @@ def both(data: bytes, resize: ResizeRule = "stretch") -> tuple[object, object]:
         return ours, outcome(data, resize)
 
 
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "crop-0.875"])
 @pytest.mark.parametrize("subsampling", [0, 1, 2, "grey"])
 @pytest.mark.parametrize(
     "extent",
     # as large as wanted; smaller; a part of a block more; halved, quartered and by eight
-    [(32, 32), (1, 1), (8, 17), (33, 47), (399, 517), (427, 640), (1200, 1601), (1700, 1537)],
+    [
+        (32, 32),
+        (1, 1),
+        (8, 17),
+        (33, 47),
+        (399, 517),
+        (384, 439),
+        (427, 640),
+        (1200, 1601),
+        (1700, 1537),
+    ],
     ids=lambda extent: "x".join(map(str, extent)),
 )
 def test_the_pixels_are_pillows(

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.inference.classifier import Classifier, Prediction
+from service.inference.classifier import ALL, Classifier, Prediction, Selection
 from tests.images import encode
 from tests.server import Reply, Wire, assert_problem, multipart, raw_request
 from tests.service.server.in_process import serving
@@ -143,11 +143,11 @@ def test_one_answer_that_cannot_be_encoded_spoils_no_other(
     rank = classifier.rank
 
     def fail_for_two(
-        probabilities: NDArray[np.float32], top_k: int | None = None
+        probabilities: NDArray[np.float32], selection: Selection = ALL
     ) -> list[Prediction]:
-        if top_k == 2:
+        if selection.top_k == 2:
             raise RuntimeError("secret")
-        return rank(probabilities, top_k)
+        return rank(probabilities, selection)
 
     classifier.rank = fail_for_two  # type: ignore[method-assign]
     with (

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 
 from service.serving.context import request_id_of
 from service.serving.errors import RequestError
-from service.serving.parameters import parse_top_k
+from service.serving.parameters import parse_selection
 from service.serving.uploads import check_media_type, uploads
 from tests.server import start_server
 
@@ -105,7 +105,9 @@ def test_forms(body: bytes, content_type: str) -> None:
 @example(text="multipart/form-data; boundary*=x''%ff")
 def test_parameters_and_headers(text: str) -> None:
     with suppress(RequestError):
-        assert (parse_top_k(f"top_k={text}") or 1) >= 1
+        assert (parse_selection(f"top_k={text}").top_k or 1) >= 1
+    with suppress(RequestError):
+        assert 0 <= parse_selection(f"min_probability={text}").min_probability <= 1
     with suppress(RequestError):
         check_media_type(text)
     plain = request_id_of(Headers({"X-Request-ID": text.replace("\r", "").replace("\n", "")}))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from service.inference.classifier import Classifier
-from service.inference.contract import LabelFigures
+from service.inference.contract import NOTHING_MEASURED, LabelFigures
 from tests.training.conftest import TrainedModel, fill_folder
 from training.errors import DataError
 from training.export import evaluation
@@ -33,11 +33,28 @@ def test_figures_of_known_answers() -> None:
     }
 
 
+def test_the_accuracy_in_words() -> None:
+    probabilities = np.repeat(np.array([[0.75, 0.25]], np.float32), 50, axis=0)
+    targets = np.array([0] * 49 + [1])
+    found = evaluation.figures(probabilities, targets, "ab", split="test", parity=0.0)
+    said = "accuracy 98.00 % (89.5 to 99.6, 95 % sure) on 50 test images"
+    assert evaluation.accuracy_text(found) == said
+    assert evaluation.accuracy_text(NOTHING_MEASURED) == "nothing was measured"
+
+
+def test_a_model_that_claims_nothing_is_measured(tiny_model: Path, tmp_path: Path) -> None:
+    folder = fill_folder(tmp_path / "photos", images=2)
+
+    found = evaluation.evaluate(options(tiny_model, folder))
+
+    assert (found.split, found.images, found.accuracy, found.parity) == ("all", 6, 1.0, None)
+
+
 def test_a_table_says_what_is_undefined() -> None:
     probabilities = np.array([[0.75, 0.25]], np.float32)
 
     lines = evaluation.table(
-        evaluation.figures(probabilities, np.array([0]), "ab", split="all", parity=0.0)
+        evaluation.figures(probabilities, np.array([0]), "ab", split="all", parity=None)
     ).splitlines()
 
     assert lines[:3] == [

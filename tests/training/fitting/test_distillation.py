@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
+from tests.tiny_model import make_card, make_graph, write_model
 from tests.training.conftest import TrainedModel
 from training.config import TrainConfig
 from training.data.augmentation import augment
@@ -173,6 +174,14 @@ def test_a_student_becomes_like_its_teacher_and_not_like_the_labels(
 def test_a_teacher_of_other_labels_is_refused(config: TrainConfig) -> None:
     with pytest.raises(DataError, match=r"--teachers: .*knows other labels: blue, green, red"):
         load_teachers(config).require_labels(["blue", "green", "pink"])
+
+
+def test_a_teacher_whose_labels_stand_alone_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    path = tmp_path / "alone.onnx"
+    graph = make_graph(size=config.image_size, activation="sigmoid")
+    write_model(path, make_card(size=config.image_size, activation="sigmoid"), graph)
+    with pytest.raises(DataError, match=r"--teachers: .*alone\.onnx .*sigmoid.*only a teacher"):
+        load_teachers(dataclasses.replace(config, teachers=(path,)))
 
 
 def test_a_teacher_that_cannot_be_asked_is_found_before_any_image_is_read(

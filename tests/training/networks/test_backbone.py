@@ -15,14 +15,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import tensorflow as tf
-import tf2onnx
 
 from service.inference.classifier import Classifier
 from training import pipeline
 from training.cli import main
 from training.config import TrainConfig, from_options
 from training.errors import ConfigError
-from training.export.model_file import OPSET, PARITY_LIMIT
+from training.export.conversion import to_onnx
+from training.export.model_file import PARITY_LIMIT
 from training.fitting.optimizers import groups
 from training.networks import backbone
 from training.networks.building import served_network, untrained_network
@@ -86,7 +86,7 @@ def test_layers_that_cannot_be_exported_become_some_that_can() -> None:
     np.testing.assert_allclose(found(given), network(given), atol=1e-5)
     signature = tf.TensorSpec((None, 9, 9, 6), tf.float32)
     served = tf.function(found, input_signature=[signature])
-    model, _ = tf2onnx.convert.from_function(served, [signature], opset=OPSET)
+    model = to_onnx(served, signature)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {session.get_inputs()[0].name: given})
     np.testing.assert_allclose(answer, network(given), atol=1e-5)
@@ -124,6 +124,7 @@ def test_a_network_is_trained_exported_and_opened(
 
     card = pipeline.train(config)
 
+    assert card.figures.parity is not None
     assert card.figures.parity <= PARITY_LIMIT
     about = card.provenance.initial_weights
     assert about.startswith(f"MobileNet of keras.applications {keras.__version__}, learned on Im")

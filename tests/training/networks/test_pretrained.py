@@ -30,7 +30,7 @@ def network(source: pretrained.Tensors, size: tuple[int, int]) -> Any:
     layers = TrainedLayers(pretrained.PIXELS, 0.0)
     model = efficientnet.build(architecture, Dimensions(size, LABELS), layers)
     pretrained.load_into(model, source)
-    model.get_layer("logits").set_weights(pretrained.imagenet_head(source))
+    model.get_layer("logits").set_weights([source["_fc.weight"].T, source["_fc.bias"]])
     return model
 
 

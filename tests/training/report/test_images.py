@@ -101,6 +101,7 @@ def test_a_turned_photograph_is_shown_upright() -> None:
     [
         ((1000, 500), "stretch", (320, 160, 3)),
         ((1000, 500), "crop", (320, 320, 3)),
+        ((1000, 500), "crop-0.875", (320, 320, 3)),
         ((1, 2000), "stretch", (320, 320, 3)),  # no ratio that could be seen
         ((4, 2), "stretch", (8, 4, 3)),
     ],
@@ -111,6 +112,6 @@ def test_how_large_a_photograph_is_shown(
     file = io.BytesIO()
     Image.fromarray(random_pixels(*source, 3)).save(file, "PNG")
 
-    photo = images.photograph(file.getvalue(), make_card(resize=resize))  # type: ignore[arg-type]
+    photo = images.photograph(file.getvalue(), make_card(resize=resize))
 
     assert photo.shown.shape == shape

@@ -155,6 +155,23 @@ def test_many_labels_are_folded_and_unreadable_files_are_named(tmp_path: Path) -
     assert "Unreadable and left out: 1 label-00/broken.jpg:" in text
 
 
+def test_labels_that_stand_alone_are_judged_by_the_most_probable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = make_card(activation="sigmoid")
+    model = write_model(tmp_path / "m.onnx", card, make_graph(activation="sigmoid"))
+    folder = fill_folder(tmp_path / "photos", images=2)
+    output = tmp_path / "report.html"
+
+    assert main(["report", str(model), "--data", str(folder), "--output", str(output)]) == 0
+
+    assert "activation sigmoid" in capsys.readouterr().err
+    text = words_of(seen(output))
+    assert "a probability that stands alone" in text
+    assert "accuracy 100.0 %" in text
+    assert "on its card - nothing was measured" in text
+
+
 def test_a_value_that_a_template_lacks_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="pairs"):
         rendering.render("comparison.html", figures=[])
@@ -172,8 +189,17 @@ def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
-@pytest.mark.parametrize(("size", "resize"), [((3, 400), "stretch"), ((50, 40), "crop")])
-def test_an_image_is_explained(tmp_path: Path, size: tuple[int, int], resize: ResizeRule) -> None:
+@pytest.mark.parametrize(
+    ("size", "resize", "seen_part"),
+    [
+        ((3, 400), "stretch", "the whole image"),
+        ((50, 40), "crop", "its centre"),
+        ((50, 40), "crop-0.875", "87.5 % of each side of its centre"),
+    ],
+)
+def test_an_image_is_explained(
+    tmp_path: Path, size: tuple[int, int], resize: ResizeRule, seen_part: str
+) -> None:
     card = make_card(resize=resize)
     model = write_model(tmp_path / "m.onnx", card, colour_filters())
     image = tmp_path / "a&b.bmp"
@@ -187,8 +213,7 @@ def test_an_image_is_explained(tmp_path: Path, size: tuple[int, int], resize: Re
     require_self_contained(found)
     assert "a&b.bmp" in found.text
     assert found.text.count("Why ") == 2
-    assert "As the model sees it: 8x8" in text
-    assert ("its centre" in text) == (resize == "crop")
+    assert f"As the model sees it: 8x8, {seen_part}" in text
     assert "excites a filter" in text
 
 

@@ -1,0 +1,95 @@
+"""The card: what it may say, and that it is written as it was read."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.inference.contract import NOTHING_MEASURED, InputSpec, ModelCard, centre_share
+from service.inference.errors import CardError
+from tests.tiny_model import make_card
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("rule", "share"),
+    [
+        ("stretch", None),
+        ("crop", 1.0),
+        ("crop-0.875", 0.875),
+        ("crop-0.9", 0.9),
+        ("crop-0.95", 0.95),
+        ("crop-0.0001", 0.0001),
+    ],
+)
+def test_what_a_resize_rule_keeps(rule: str, share: float | None) -> None:
+    assert centre_share(rule) == share
+    card = make_card(resize=rule)
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "",
+        "fit",
+        "crop-",
+        "crop-1",
+        "crop-0.0",
+        "crop-0.12345",
+        "crop-.875",
+        "crop-0.5 ",
+        "crop-0.\u0665",
+    ],
+)
+def test_a_rule_that_is_none_is_named(rule: str) -> None:
+    text = make_card().to_json().replace('"stretch"', msgspec.json.encode(rule).decode())
+    with pytest.raises(CardError, match=r"input\.resize: '.*' is not stretch, crop, or crop with"):
+        ModelCard.from_json(text)
+
+
+def test_the_rule_of_a_card_without_one() -> None:
+    text = make_card().to_json()
+    assert text.count(',"resize":"stretch"') == 1
+    assert ModelCard.from_json(text.replace(',"resize":"stretch"', "")).input == InputSpec(8, 8)
+
+
+def test_a_softmax_need_not_be_said() -> None:
+    text = make_card().to_json()
+    assert "activation" not in text
+    assert ModelCard.from_json(text).activation == "softmax"
+    said = text.replace('"temperature"', '"activation":"softmax","temperature"')
+    assert ModelCard.from_json(said).to_json() == text
+
+
+def test_a_sigmoid_is_said() -> None:
+    card = make_card(activation="sigmoid")
+    assert '"activation":"sigmoid"' in card.to_json()
+    assert ModelCard.from_json(card.to_json()) == card
+    with pytest.raises(CardError, match="activation"):
+        ModelCard.from_json(card.to_json().replace('"sigmoid"', '"tanh"'))
+
+
+def test_a_card_may_claim_nothing() -> None:
+    text = make_card().to_json()
+    said = '"accuracy":null,"calibration_error":null,"parity":null'
+    assert said in text
+    assert ModelCard.from_json(text).figures == NOTHING_MEASURED
+    with pytest.raises(CardError, match="accuracy"):  # it is said, not left out
+        ModelCard.from_json(text.replace('"accuracy":null,', ""))
+
+
+def test_what_a_model_was_adopted_from() -> None:
+    card = make_card()
+    assert "adopted_from" not in card.to_json()
+    provenance = msgspec.structs.replace(card.provenance, adopted_from="m.onnx, SHA-256 ab, keras")
+    adopted = msgspec.structs.replace(card, provenance=provenance)
+    assert '"adopted_from":"m.onnx, SHA-256 ab, keras"' in adopted.to_json()
+    assert ModelCard.from_json(adopted.to_json()) == adopted
+
+
+def test_the_default_models_card_is_written_as_it_was_read() -> None:
+    """Made before cards had fields that may be absent."""
+    text = msgspec.json.encode(msgspec.json.decode((ROOT / "models/default.json").read_bytes()))
+    assert ModelCard.from_json(text).to_json().encode() == text

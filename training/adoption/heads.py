@@ -1,0 +1,120 @@
+"""Which output of a graph is one number per label, and what the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from training.errors import AdoptionError, ConfigError
+
+Numbers = Literal["logits", "probabilities"]
+Activation = Literal["softmax", "sigmoid"]
+SUM_TOLERANCE = 0.02  # of probabilities that were kept in 8 bits
+# Operators that leave the numbers as they are.
+_PASSING = (
+    "Cast",
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "QuantizeLinear",
+    "DequantizeLinear",
+)
+_SIGMOIDS = ("Sigmoid", "HardSigmoid")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output of the labels. `count`: how many numbers an image has.
+
+    `numbers`: what they are now. `activation`: what makes probabilities of logits, or has done so;
+    with a sigmoid each label's stands alone. `why`: what tells.
+    """
+
+    name: str
+    count: int
+    numbers: Numbers
+    activation: Activation
+    why: str
+
+    @property
+    def labels(self) -> int:
+        """How many labels it answers: a single number tells two apart."""
+        return max(2, self.count)
+
+
+def choose(
+    model: onnx.ModelProto,
+    answers: Mapping[str, NDArray[np.float32]],
+    *,
+    softmax: str,
+    labels: int | None,
+    where: str,
+) -> Head:
+    """The head among the outputs, given their answers [N, ...] to some images.
+
+    Args:
+        model: the graph that gave them.
+        answers: by the outputs' names.
+        softmax: one of `choices.SOFTMAX_CHOICES`.
+        labels: how many there are, if that is known.
+        where: the file, for messages.
+
+    Raises:
+        AdoptionError: no output has one number per label: no classifier.
+        ConfigError: the numbers are not what `softmax` says, or are of another number of labels.
+    """
+    counts = {name: each[0].size for name, each in answers.items() if _is_row(each)}
+    fitting = {name: n for name, n in counts.items() if labels in (None, max(2, n))}
+    if not counts:
+        shapes = ", ".join(f"{name} {[*each.shape]}" for name, each in answers.items())
+        raise AdoptionError(
+            f"{where} gives no row of one number per label, but {shapes or 'no numbers'}: it is "
+            "no classifier; detectors and segmenters are not served"
+        )
+    if not fitting:
+        found = ", ".join(f"{n} ({name})" for name, n in counts.items())
+        raise ConfigError(f"--labels: there are {labels}, but the graph's numbers are {found}")
+    name = max(fitting, key=lambda each: (fitting[each] > 1, -list(fitting).index(each)))
+    rows = answers[name].reshape(len(answers[name]), -1)
+    return Head(name, fitting[name], *_numbers(model, name, rows, softmax))
+
+
+def _is_row(answer: NDArray[np.float32]) -> bool:
+    """Whether there is one dimension but for the images', or only single things in others."""
+    return bool(answer[0].size) and answer[0].size == max(answer.shape[1:], default=1)
+
+
+def _numbers(
+    model: onnx.ModelProto, name: str, rows: NDArray[np.float32], softmax: str
+) -> tuple[Numbers, Activation, str]:
+    """What the numbers are, what makes probabilities of them, and what tells."""
+    end, is_alone = _last_operator(model.graph, name), rows.shape[1] == 1
+    is_share = bool((rows >= 0).all() and (rows <= 1).all())
+    is_whole = is_share and bool(np.allclose(rows.sum(axis=1), 1, atol=SUM_TOLERANCE))
+    if softmax == "no" and not (is_share if is_alone else is_whole):
+        raise ConfigError(f"--softmax no: the numbers of {name} are no probabilities of sum 1")
+    if softmax != "auto":
+        is_done = softmax == "no" or (softmax == "sigmoid" and end in _SIGMOIDS)
+        made_by: Activation = "sigmoid" if softmax == "sigmoid" else "softmax"
+        return "probabilities" if is_done else "logits", made_by, f"--softmax {softmax}"
+    if end in _SIGMOIDS:
+        return "probabilities", "softmax" if is_alone else "sigmoid", f"the graph ends in {end}"
+    if is_whole and not is_alone and end != "LogSoftmax":
+        return "probabilities", "softmax", "they are 0 to 1 and their sum is 1"
+    return "logits", "softmax", "assumed, as they are no probabilities"
+
+
+def _last_operator(graph: onnx.GraphProto, name: str) -> str:
+    """What made the output's numbers; "" where that is no operator of the graph's own."""
+    makers = {output: node for node in graph.node for output in node.output}
+    while name in makers and makers[name].op_type in _PASSING:
+        name = makers[name].input[0]
+    return makers[name].op_type if name in makers else ""
