@@ -117,7 +117,8 @@ def _known(layer: keras.Layer) -> keras.Layer:
         kernel, bias = layer.get_weights()
         same.set_weights([kernel.transpose(0, 1, 3, 2), bias])
         return same
-    if getattr(layer, "activation", None) is keras.activations.gelu:
+    is_activation = isinstance(layer, keras.layers.Activation)
+    if is_activation and layer.activation is keras.activations.gelu:
         return keras.layers.Activation(_gelu, name=layer.name)
     return layer
 
