@@ -23,7 +23,6 @@ PACKAGED = "efficientnet-lite0"
 PACKAGED_SIZE, PACKAGED_RESIZE = (224, 224), "crop-0.875"  # as its accuracy was measured
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 NUMBERS = "numbers"  # what a converted network's output is called; others are numbered
-OPSET = 18
 
 Answers = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
 
@@ -173,7 +172,7 @@ def _converted(
 ) -> Source:
     """The source with the graph of a TensorFlow function, and its answers."""
     tf = _tensorflow()
-    import tf2onnx  # as above
+    from training.export.conversion import to_onnx  # as above
 
     spec = tf.TensorSpec(shape, kind, name="image")
 
@@ -184,7 +183,7 @@ def _converted(
 
     function = tf.function(answer, input_signature=[spec])
     try:
-        model, _ = tf2onnx.convert.from_function(function, [spec], opset=OPSET)
+        model = to_onnx(function, spec)
     except Exception as error:  # of operators that have no counterpart, for instance
         raise AdoptionError(
             f"{source.about.split(',')[0]} cannot be converted to ONNX: {_first_line(error)}"

@@ -8,7 +8,7 @@ import keras
 
 from training.config import TrainConfig
 from training.fitting.muon import Muon
-from training.networks import efficientnet
+from training.networks import backbone, efficientnet
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
     """
     variables = model.trainable_variables
     if config.network.is_pretrained:
-        return _built(_by_depth(config, variables))
+        return _built(_by_depth(config, model))
     biases = [v for v in variables if len(v.shape) < 2]
     filters = [v for v in variables if len(v.shape) == 4]
     dense = [v for v in variables if len(v.shape) in (2, 3)]
@@ -44,12 +44,13 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
     return _built(found)
 
 
-def _by_depth(config: TrainConfig, variables: list[keras.Variable]) -> list[Group]:
+def _by_depth(config: TrainConfig, model: keras.Model) -> list[Group]:
     """Groups of what is equally far from the answer, weights and biases apart."""
     rate, recipe = config.learning_rate, config.recipe
+    depth_of = backbone.depths(model).__getitem__ if config.backbone else efficientnet.depth_of
     depths: dict[int, list[keras.Variable]] = {}
-    for variable in variables:
-        depths.setdefault(efficientnet.depth_of(variable.path), []).append(variable)
+    for variable in model.trainable_variables:
+        depths.setdefault(depth_of(variable.path), []).append(variable)
     found = []
     for depth, these in depths.items():
         slower = rate * recipe.depth_decay**depth
