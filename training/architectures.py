@@ -128,7 +128,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(
             "efficientnet-lite0",
             "starts from weights learned on ImageNet",
-            64,
+            16,
             (),
             0,
             False,
