@@ -26,7 +26,7 @@ class Recipe:
     of a pretrained network, as a multiple of that of the block behind it.
     """
 
-    optimizer: Literal["adamw", "muon"]
+    optimizer: Literal["adamw", "muon", "relative"]
     schedule: Literal["cosine", "linear"]
     warmup: float = 0.0
     weight_decay: float = 0.0
@@ -87,13 +87,12 @@ def is_large(size: tuple[int, int]) -> bool:
 
 _BASIC_RECIPE = Recipe("adamw", "cosine", warmup=0.1, weight_decay=0.05, dropout=0.5)
 # Small steps, smaller ones towards the image: what is there is better than what few images teach.
-_PRETRAINED_RECIPE = Recipe(
-    "adamw", "cosine", warmup=0.1, weight_decay=0.02, dropout=0.2, depth_decay=0.9
-)
+_PRETRAINED_RECIPE = Recipe("relative", "cosine", warmup=0.1, dropout=0.2, depth_decay=0.9)
 _PRETRAINED_OPTIONS = {
     "image_size": (96, 96),
     "batch_size": 32,
-    "learning_rate": 5e-4,
+    "learning_rate": 0.01,
+    "bias_rate": 0.05,
     "epochs": 10,
 }
 _STAGED_RECIPE = Recipe("muon", "linear", alternating_flip=True)

@@ -202,7 +202,7 @@ class TrainConfig:
     learning_rate: float = option("training", "the peak rate", default=2e-3, low=1e-8, chosen=True)
     bias_rate: float = option(
         "training",
-        "the biases' rate, as a multiple of --learning-rate; of small, fast and deep, that of all "
+        "the biases' rate, as a multiple of --learning-rate; of all networks but basic, that of "
         "weights that are no filters",
         default=1.0,
         low=1e-6,

@@ -8,6 +8,7 @@ import keras
 
 from training.config import TrainConfig
 from training.fitting.muon import Muon
+from training.fitting.relative import RelativeAdam
 from training.networks import backbone, efficientnet
 
 
@@ -25,7 +26,8 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
 
     Biases (batch norms' offsets, too) have a rate of their own and never decay. Where the recipe
     says Muon, it moves the convolutions' filters; what is no filter is left to AdamW, at the
-    biases' rate. In a pretrained network rates fall towards the image (`Recipe.depth_decay`).
+    biases' rate. In a pretrained network filters move in proportion to themselves, and rates fall
+    towards the image (`Recipe.depth_decay`).
     """
     variables = model.trainable_variables
     if config.network.is_pretrained:
@@ -45,21 +47,18 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
 
 
 def _by_depth(config: TrainConfig, model: keras.Model) -> list[Group]:
-    """Groups of what is equally far from the answer, weights and biases apart."""
-    rate, recipe = config.learning_rate, config.recipe
+    """Groups of what is equally far from the answer, filters and all else apart."""
     depth_of = backbone.depths(model).__getitem__ if config.backbone else efficientnet.depth_of
     depths: dict[int, list[keras.Variable]] = {}
     for variable in model.trainable_variables:
         depths.setdefault(depth_of(variable.path), []).append(variable)
     found = []
     for depth, these in depths.items():
-        slower = rate * recipe.depth_decay**depth
-        weights, biases = (
-            [v for v in these if len(v.shape) > 1],
-            [v for v in these if len(v.shape) == 1],
-        )
-        found.append(_adamw(weights, slower, recipe.weight_decay))
-        found.append(_adamw(biases, slower * config.bias_rate, 0.0))
+        rate = config.learning_rate * config.recipe.depth_decay**depth
+        filters = [v for v in these if len(v.shape) == 4]
+        others = [v for v in these if len(v.shape) != 4]
+        found.append(Group(RelativeAdam(rate), filters, rate))
+        found.append(_adamw(others, rate * config.bias_rate, 0.0))
     return found
 
 
