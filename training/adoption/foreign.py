@@ -182,6 +182,8 @@ class ForeignGraph:
         Images are asked one by one, which no graph mixes up; where it takes so many at a time,
         the last ones are filled up. Raises AdoptionError.
         """
+        if not self.outputs:  # onnxruntime would take that for all of them
+            return {}
         is_whole = self.image.type == TensorProto.UINT8
         values = (pixels + 0.5 if is_whole else pixels).astype(TYPES[self.image.type])
         if self.image.layout == "nchw":

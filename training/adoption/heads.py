@@ -78,14 +78,15 @@ def choose(
     if not counts:
         shapes = ", ".join(f"{name} {[*each.shape]}" for name, each in answers.items())
         raise AdoptionError(
-            f"{where} gives no row of one number per label, but {shapes or 'no numbers'}: it is "
-            "no classifier; detectors and segmenters are not served"
+            f"{where} is no classifier: it gives {shapes or 'no floating-point numbers'}, where a "
+            "row of one number per label is wanted; detectors and segmenters are not served"
         )
     _require_no_boxes(answers, counts, where)
     if labels and not fitting:
         found = ", ".join(f"{max(2, n)} ({name})" for name, n in counts.items())
         raise ConfigError(
-            f"--labels: {labels.why} has {len(labels.value)}, but the graph tells {found} apart"
+            f"there are {len(labels.value)} labels ({labels.why}), but the graph tells {found} "
+            "apart: give --labels that fit"
         )
     name = max(fitting, key=lambda each: (fitting[each] > 1, -list(fitting).index(each)))
     rows = answers[name].reshape(len(answers[name]), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -27,8 +28,9 @@ def from_option(text: str) -> tuple[str, ...]:
     if text.lstrip().startswith(("[", "{")):
         return _from_json(text, "--labels")
     path = Path(text)
-    if path.is_file():
-        return from_file(path)
+    with contextlib.suppress(OSError):  # names with commas between may be too long for a file's
+        if path.is_file():
+            return from_file(path)
     if "," in text:
         return tuple(name.strip() for name in text.split(","))
     raise ConfigError(
@@ -54,6 +56,8 @@ def from_file(path: Path) -> tuple[str, ...]:
     if text.startswith(("[", "{")):
         return _from_json(text, f"--labels: {path}")
     lines = [line.strip() for line in text.splitlines()]
+    if not lines:
+        raise ConfigError(f"--labels: {path} is empty")
     numbered = [re.fullmatch(r"(\d+)[\s:,]+(.+)", line) for line in lines]
     if all(found and int(found[1]) == i for i, found in enumerate(numbered)):
         return tuple(found[2] for found in numbered if found)

@@ -19,9 +19,10 @@ from training.adoption.hints import Hints
 from training.adoption.normalisation import PRESETS, UNIT, Normalisation, from_figures
 from training.adoption.sources import Answers, Source
 from training.config import size_text
-from training.errors import ConfigError
+from training.errors import AdoptionError, ConfigError
 
 IMAGENET_LABELS = 1000
+FROM_GRAPH = "the graph"
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,9 @@ def made(
     if known is None and folder is not None:
         known = Choice(folder.labels, f"assumed: {folder.path.name}'s folders, sorted")
     pixels = _pixels(image, options, source.hints, scaling.seen(model, image))
-    shown = (pixels.value if pixels else UNIT).apply(drawn_images(size.value), image.channels)
     head = heads.choose(
         model,
-        answers(shown),
+        _shown(answers, image, pixels, size),
         softmax=options.softmax,
         labels=known,
         where=where,
@@ -103,6 +103,22 @@ def made(
         sample = folder.sample(names.value, size.value, resize.value)
         pixels = _tried(answers, head, image, sample)
     return Plan(image, answers, head, size, layout, pixels, resize, names, repeated)
+
+
+def _shown(
+    answers: Answers,
+    image: ImageInput,
+    pixels: Choice[Normalisation] | None,
+    size: Choice[tuple[int, int]],
+) -> dict[str, NDArray[np.float32]]:
+    """What the outputs give for some images. Raises AdoptionError where they do not."""
+    normalisation = pixels.value if pixels else UNIT
+    try:
+        return answers(normalisation.apply(drawn_images(size.value), image.channels))
+    except AdoptionError as error:
+        if size.why == FROM_GRAPH:
+            raise
+        raise AdoptionError(f"{error} (does --size {size_text(size.value)} fit it?)") from error
 
 
 def _told_apart(
@@ -120,7 +136,7 @@ def _layout(image: ImageInput, options: argparse.Namespace) -> tuple[ImageInput,
     if image.layout is not None:
         if options.layout not in (None, image.layout):
             raise ConfigError(f"--layout: the graph's input is {image.layout}")
-        return image, Choice(image.layout, "the graph")
+        return image, Choice(image.layout, FROM_GRAPH)
     if options.layout is None:
         raise ConfigError("--layout: nothing tells whether the graph takes nchw or nhwc")
     return replace(image, layout=options.layout), Choice(options.layout, "--layout")
@@ -130,7 +146,7 @@ def _size(image: ImageInput, options: argparse.Namespace, hints: Hints) -> Choic
     if image.size is not None:
         if options.size not in (None, image.size):
             raise ConfigError(f"--size: the graph takes {size_text(image.size)} and nothing else")
-        return Choice(image.size, "the graph")
+        return Choice(image.size, FROM_GRAPH)
     found = first(given("--size", options.size), hints.size)
     if found is None:
         raise ConfigError("--size: the graph takes images of any size, and nothing tells which")

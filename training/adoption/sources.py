@@ -17,6 +17,7 @@ from training.adoption.choices import Choice
 from training.adoption.foreign import first_line
 from training.adoption.hints import Hints
 from training.adoption.normalisation import PIXELS
+from training.architectures import ARCHITECTURES
 from training.errors import AdoptionError, ConfigError
 from training.progress import quiet_start
 
@@ -222,7 +223,10 @@ def _converted(
 
 
 def _packaged(size: tuple[int, int]) -> Source:
-    """EfficientNet-Lite0 with ImageNet's labels. Raises WeightsError."""
+    """EfficientNet-Lite0 with ImageNet's labels. Raises ConfigError, WeightsError."""
+    smallest = ARCHITECTURES[PACKAGED].smallest_for(size)
+    if min(size) < smallest:
+        raise ConfigError(f"--size: {PACKAGED} takes images of {smallest} pixels a side and more")
     _tensorflow()
     from training.networks import pretrained  # as above
 
