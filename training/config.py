@@ -40,13 +40,14 @@ class Kind:
     many: bool = False
 
 
-def parse_size(text: object) -> tuple[int, int]:
-    """`"32"` → (32, 32), `"48x64"` → (48, 64): height, then width. Raises ConfigError."""
+def parse_size(text: object, flag: str = "--image-size") -> tuple[int, int]:
+    """`"32"` → (32, 32), `"48x64"` → (48, 64): height, then width.
+
+    Raises ConfigError, which names the flag.
+    """
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(text).lower())
     if match is None:
-        raise ConfigError(
-            f"--image-size: {text!r} is not a size; write 32, or HEIGHTxWIDTH as in 48x64"
-        )
+        raise ConfigError(f"{flag}: {text!r} is not a size; write 32, or HEIGHTxWIDTH as in 48x64")
     return int(match[1]), int(match[2] or match[1])
 
 

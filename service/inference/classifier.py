@@ -129,7 +129,10 @@ class Classifier:
         session = _open_session(data, path, threads, _usable(providers))
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
-            raise CardError(f"model file {path} has no card (metadata {METADATA_KEY!r})")
+            raise CardError(
+                f"model file {path} has no card (metadata {METADATA_KEY!r});"
+                " `python -m training adopt` makes a model file of it"
+            )
         classifier = cls(session, ModelCard.from_json(text))
         _check_graph(session, classifier.card)
         classifier.warm_up()

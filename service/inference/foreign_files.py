@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-_EXPORT = "`python -m training` makes model files"
+_ADOPT = "`python -m training adopt`"  # makes model files of others'
 _HEAD_BYTES = 512
 
 # What it is, and what to do. The first that holds counts.
@@ -17,17 +17,26 @@ _KINDS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
         lambda head: _text(head).startswith((b"<!doctype", b"<html", b"<?xml")),
     ),
     ("is JSON text; the .onnx file is wanted", lambda head: _text(head).startswith(b"{")),
-    (f"is an HDF5 file, such as Keras' .h5; {_EXPORT}", lambda head: head[:4] == b"\x89HDF"),
     (
-        f"is a zip archive, as .keras and .pt files are; unpack it, or export anew: {_EXPORT}",
+        f"is an HDF5 file; {_ADOPT} takes Keras', under a name that ends in .h5",
+        lambda head: head[:4] == b"\x89HDF",
+    ),
+    (
+        f"is a zip archive; {_ADOPT} takes a .keras, and PyTorch's .pt once it is exported to ONNX",
         lambda head: head[:4] == b"PK\x03\x04",
     ),
     (
-        f"is a pickle, such as PyTorch's older .pt; {_EXPORT}",
+        f"is a pickle, such as PyTorch's older .pt; {_ADOPT} takes it once it is exported to ONNX",
         lambda head: head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"),
     ),
-    (f"holds safetensors, weights without a network; {_EXPORT}", lambda head: head[8:10] == b'{"'),
-    (f"is a TensorFlow Lite model; {_EXPORT}", lambda head: head[4:8] == b"TFL3"),
+    (
+        f"holds safetensors, weights without a network; {_ADOPT} takes that exported to ONNX",
+        lambda head: head[8:10] == b'{"',
+    ),
+    (
+        f"is a TensorFlow Lite model; {_ADOPT} takes the .keras or SavedModel that it was made of",
+        lambda head: head[4:8] == b"TFL3",
+    ),
     ("is compressed; unpack it first", lambda head: head.startswith((b"\x1f\x8b", b"BZh"))),
 )
 

@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.settings import DEFAULT_MODEL
-from tests.benchmarks.add_card import add_card
+from training.cli import main
 from training.data.cifar10 import LABELS as CIFAR10_LABELS
 
 # Name: channels of three 3x3 convolutions on 32x32 pixels; some 0.1, 3 and 11 ms on one core.
@@ -25,8 +25,15 @@ def model_file(name: str, folder: Path) -> Path:
     path = folder / f"{name}.onnx"
     if not path.exists():
         onnx.save(network(WIDTHS[name]), folder / f"bare-{name}.onnx")
-        add_card(folder / f"bare-{name}.onnx", path)
+        adopt(folder / f"bare-{name}.onnx", path)
     return path
+
+
+def adopt(bare: Path, path: Path) -> None:
+    """Make a model file of a network without a card."""
+    words = ["--labels", ",".join(CIFAR10_LABELS), "--output", str(path)]
+    if main(["adopt", str(bare), *words]):
+        raise RuntimeError(f"{bare} cannot be adopted")
 
 
 def network(channels: int, size: int = 32) -> onnx.ModelProto:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,13 +31,14 @@ from training.adoption.sources import Source
 from training.atomic_files import draft_path, require_writable
 from training.calibration import fit_temperature
 from training.config import publishable
-from training.errors import AdoptionError
+from training.errors import AdoptionError, ConfigError
 from training.export import cards
 from training.export.answers import Answers, ask
 from training.export.evaluation import accuracy_text, figures
 from training.progress import say
 
 PARITY_LIMIT = 1e-4
+HALF_PARITY_LIMIT = 5e-3  # where weights are float16, of 11 binary digits
 UNKNOWN = "unknown"
 
 
@@ -52,6 +53,8 @@ def adopt(options: argparse.Namespace, words: list[str]) -> ModelCard:
         TrainingError: what has to be told, or why the model cannot be served.
     """
     output: Path = options.output
+    if output.exists() and Path(options.source).exists() and output.samefile(options.source):
+        raise ConfigError(f"--output: {output} is the model itself, which stays as it is")
     require_writable(output)
     folder = None if options.data is None else Folder(options.data)
     source = sources.opened(options.source, options.size)
@@ -104,6 +107,7 @@ def _working(model: onnx.ModelProto, plan: Plan, where: str) -> tuple[Form, floa
     forms = [Form(each, adapter) for each in free]
     if plan.image.batch in (None, 1):
         forms.append(Form(model, replace(adapter, one_by_one=True)))
+    limit = _limit(model)
     reasons = []
     for form in forms:
         try:
@@ -112,20 +116,28 @@ def _working(model: onnx.ModelProto, plan: Plan, where: str) -> tuple[Form, floa
             reasons.append(str(error))
             continue
         parity = float(np.abs(found - expected).max()) if found.shape == expected.shape else 1.0
-        if parity <= PARITY_LIMIT:
+        if parity <= limit:
             if form.adapter.one_by_one:
                 say("  batch    one image after another, as the graph does not take several")
             return form, parity
         reasons.append(f"its answers differ by {parity:.1e}")
+    if plan.image.batch not in (None, 1):
+        raise AdoptionError(
+            f"{where} takes {plan.image.batch} images at a time, and no other number works: export "
+            "it with a free batch, or with a batch of 1"
+        )
     raise AdoptionError(f"{where} does not answer as it did once it is put together: {reasons[-1]}")
+
+
+def _limit(model: onnx.ModelProto) -> float:
+    """The largest difference that rounding makes."""
+    is_half = any(each.data_type == onnx.TensorProto.FLOAT16 for each in model.graph.initializer)
+    return HALF_PARITY_LIMIT if is_half else PARITY_LIMIT
 
 
 def _card(source: Source, plan: Plan, options: argparse.Namespace, words: list[str]) -> ModelCard:
     """The card but for its version and figures."""
     height, width = plan.size.value
-    config: dict[str, Any] = {
-        name: publishable(value) for name, value in vars(options).items() if value is not None
-    }
     return ModelCard(
         schema=1,
         name=options.name or source.name,
@@ -141,7 +153,7 @@ def _card(source: Source, plan: Plan, options: argparse.Namespace, words: list[s
         provenance=Provenance(
             created=cards.now().isoformat(),
             command=shlex.join(["python", "-m", "training", "adopt", *_without_paths(words)]),
-            config={**config, "found": plan.lines()},
+            config=plan.lines(),
             libraries=cards.libraries(),
             adopted_from=source.about,
         ),
@@ -150,7 +162,11 @@ def _card(source: Source, plan: Plan, options: argparse.Namespace, words: list[s
 
 def _without_paths(words: list[str]) -> list[str]:
     """The command as a card may show it: see `publishable`."""
-    return [str(publishable(Path(word))) if "/" in word else word for word in words]
+    shown = []
+    for word in words:
+        flag, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        shown.append(flag + sign + str(publishable(Path(value)) if os.sep in value else value))
+    return shown
 
 
 def _written(form: Form, card: ModelCard, parity: float, path: Path) -> ModelCard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ TYPES: dict[int, Any] = {
 }
 # Whose operators onnxruntime has; those of other domains have to be functions of the model.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal")
+FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
+LONGEST_REASON = 300  # characters
 LARGEST_FILE = 2**31 - 1  # of a protobuf message
 
 
@@ -48,13 +51,14 @@ class ImageInput:
 
 def read(path: Path) -> onnx.ModelProto:
     """An ONNX file with the data that lie beside it. Raises AdoptionError."""
-    _require_possible(path)
+    require_possible(path)
     try:
-        model = onnx.load(path)
-    except (OSError, onnx.checker.ValidationError) as error:  # of data outside of the file, too
-        raise AdoptionError(f"{path} cannot be read: {error}") from error
+        model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise AdoptionError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of protobuf, which has no types
-        raise AdoptionError(f"{path} is no ONNX file: {error}") from error
+        raise AdoptionError(f"{path} is no ONNX file, or not the whole of one") from error
+    _take_in(model, path)
     if not model.graph.node:
         raise AdoptionError(f"{path} is no ONNX file: it has no graph")
     if model.ByteSize() > LARGEST_FILE:
@@ -62,13 +66,38 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _require_possible(path: Path) -> None:
-    """Raise AdoptionError for what is known to be something else, and say what it is."""
+def _take_in(model: onnx.ModelProto, path: Path) -> None:
+    """Load the data that lie in other files, into the model. Raises AdoptionError."""
+    tensors = [each for each in model.graph.initializer if each.external_data]
+    places = {
+        item.value for each in tensors for item in each.external_data if item.key == "location"
+    }
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx's own, OSError, of numbers that are none, ...
+        missing = sorted(place for place in places if not (path.parent / place).is_file())
+        reason = f"{missing[0]} is not there" if missing else first_line(error)
+        raise AdoptionError(
+            f"{path} keeps its weights in other files, which have to lie beside it: {reason}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of another library says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require_possible(path: Path, signs: tuple[bytes, ...] = ()) -> None:
+    """Raise AdoptionError for what is known to be something else, and say what it is.
+
+    `signs`: what files of the kind that is wanted may begin with.
+    """
     try:
         with path.open("rb") as file:
-            kind = foreign_kind(file.read(512))
+            head = file.read(512)
     except OSError as error:
         raise AdoptionError(f"{path} cannot be read: {error.strerror or error}") from error
+    kind = None if head.startswith(signs) else foreign_kind(head)
     if kind is not None:
         raise AdoptionError(f"{path} {kind}")
 
@@ -145,20 +174,21 @@ class ForeignGraph:
         self.image = image
         self.where = where
         self.session = _session(model, where)
-        self.outputs = [
-            each.name for each in self.session.get_outputs() if each.type.startswith("tensor(f")
-        ]
+        self.outputs = [each.name for each in self.session.get_outputs() if each.type in FLOATING]
 
     def answers(self, pixels: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.float32]]:
         """What each output gives for [N, H, W, channels], normalised; [N, ...], in floats.
 
-        Where the graph takes so many images at a time, the last ones are filled up.
-        Raises AdoptionError.
+        Images are asked one by one, which no graph mixes up; where it takes so many at a time,
+        the last ones are filled up. Raises AdoptionError.
         """
-        values = pixels.astype(TYPES[self.image.type])
+        if not self.outputs:  # onnxruntime would take that for all of them
+            return {}
+        is_whole = self.image.type == TensorProto.UINT8
+        values = (pixels + 0.5 if is_whole else pixels).astype(TYPES[self.image.type])
         if self.image.layout == "nchw":
             values = values.transpose(0, 3, 1, 2)
-        size = self.image.batch or len(values)
+        size = self.image.batch or 1
         parts = []
         for i in range(0, len(values), size):
             part = values[i : i + size]
@@ -176,7 +206,7 @@ class ForeignGraph:
         except Exception as error:  # onnxruntime's exceptions share no other base
             shape = "x".join(map(str, values.shape))
             raise AdoptionError(
-                f"{self.where} does not answer an image of {shape}: {error}"
+                f"{self.where} does not answer an input of {shape}: {reason(error)}"
             ) from error
         # A batch of one may have been squeezed out of the answer.
         return [each if each.shape[:1] == (len(values),) else each[None] for each in found]
@@ -186,9 +216,9 @@ def _session(model: onnx.ModelProto, where: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), quiet(), providers=[CPU])
     except Exception as error:  # as above
-        unknown = unknown_operators(model)
-        reason = f"onnxruntime has no operator {', '.join(unknown)}" if unknown else str(error)
-        raise AdoptionError(f"{where} cannot be opened: {reason}") from error
+        unknown = ", ".join(unknown_operators(model))
+        why = f"it has no operator {unknown}" if unknown else reason(error)
+        raise AdoptionError(f"{where} cannot be opened by onnxruntime: {why}") from error
 
 
 def quiet() -> ort.SessionOptions:
@@ -200,11 +230,27 @@ def quiet() -> ort.SessionOptions:
 
 
 def unknown_operators(model: onnx.ModelProto) -> list[str]:
-    """Operators of domains that neither onnxruntime nor the model itself knows."""
+    """Operators that neither onnxruntime nor the model itself knows."""
     own = {(function.domain, function.name) for function in model.functions}
     found = {
-        f"{node.domain}.{node.op_type}"
+        f"{node.domain}.{node.op_type}".lstrip(".")
         for node in model.graph.node
-        if node.domain not in DOMAINS and (node.domain, node.op_type) not in own
+        if (node.domain, node.op_type) not in own and not _is_known(node)
     }
     return sorted(found)
+
+
+def _is_known(node: onnx.NodeProto) -> bool:
+    if node.domain in ("", "ai.onnx"):
+        return bool(onnx.defs.has(node.op_type))
+    return node.domain in DOMAINS
+
+
+def reason(error: Exception) -> str:
+    """What onnxruntime says, without its codes, its sources' places and its advice."""
+    text = first_line(error).partition("Status Message: ")[2] or first_line(error)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(
+        r"^(Load model from .*? failed:)|^\S*/\S+\.(cc|h):\d+ (.*?\)(?= )( const)?)?", "", text
+    )
+    return text.strip()[:LONGEST_REASON]

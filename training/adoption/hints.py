@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.adoption import labels
 from training.adoption.choices import Choice
@@ -24,11 +24,15 @@ from training.adoption.normalisation import (
     Normalisation,
     from_figures,
 )
+from training.adoption.options import LARGEST_SIDE
 from training.errors import AdoptionError, ConfigError
+from training.progress import say
 
+_T = TypeVar("_T")
 LABEL_FILES = ("labels.txt", "classes.txt", "labels.json", "class_indices.json")
 _RANGES = {"NominalRange_0_255": PIXELS, "Normalized_0_1": UNIT, "Normalized_1_1": TF}
 _WHOLE_BYTE = 1 / 255
+_STRETCHED_FROM = 384  # pixels
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,33 @@ def of_metadata(entries: Mapping[str, str], where: str) -> Hints:
     if task != "classify" and "names" in entries:
         raise AdoptionError(f"{where} is a model for the task {task!r}, no classifier")
     found = Hints(licence=entries.get("license", ""))
+    found |= _understood(_of_ultralytics, entries, "its metadata")
+    values = _RANGES.get(entries.get("Image.NominalPixelRange", ""))
+    if values is not None:
+        is_bgr = entries.get("Image.BitmapPixelFormat", "").startswith("Bgr")
+        why = "Image.NominalPixelRange in its metadata"
+        found |= Hints(pixels=Choice(replace(values, is_bgr=is_bgr), why))
+    return found
+
+
+def _understood(read: Callable[[_T], Hints], content: _T, where: str) -> Hints:
+    """What can be read of the content; it may be of something else, and options may say all."""
+    try:
+        return read(content)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ConfigError,
+    ) as error:
+        say(f"{where} is left out, as it is not understood: {error}")
+        return Hints()
+
+
+def _of_ultralytics(entries: Mapping[str, str]) -> Hints:
+    found = Hints()
     if "names" in entries:  # Ultralytics writes Python's literals
         names = labels.from_value(_literal(entries["names"]))
         found |= Hints(
@@ -68,11 +99,6 @@ def of_metadata(entries: Mapping[str, str], where: str) -> Hints:
     if "imgsz" in entries:
         height, width = _pair(_literal(entries["imgsz"]))
         found |= Hints(size=Choice((height, width), "imgsz in its metadata"))
-    values = _RANGES.get(entries.get("Image.NominalPixelRange", ""))
-    if values is not None:
-        is_bgr = entries.get("Image.BitmapPixelFormat", "").startswith("Bgr")
-        ranged = Normalisation(values.name, values.mean, values.deviation, is_bgr)
-        found |= Hints(pixels=Choice(ranged, "Image.NominalPixelRange in its metadata"))
     return found
 
 
@@ -84,40 +110,47 @@ def _literal(text: str) -> Any:
 
 
 def of_folder(folder: Path) -> Hints:
-    """What the files beside a model tell. Raises ConfigError where one of them cannot be read."""
+    """What the files beside a model tell; those that cannot be understood are named, and left."""
     found = Hints()
     for name in LABEL_FILES:
         if (folder / name).is_file():
-            found |= Hints(Choice(labels.from_file(folder / name), name))
-    processor = _json(folder / "preprocessor_config.json")
-    if "image_mean" in processor or "size" in processor:
-        found |= _of_hugging_face(processor, "preprocessor_config.json")
-    config = _json(folder / "config.json")
-    if "id2label" in config:
-        found |= Hints(Choice(labels.from_value(config), "id2label of config.json"))
-    if "pretrained_cfg" in config or "label_names" in config:
-        found |= _of_timm(config, "config.json")
+            found |= _understood(_of_labels, folder / name, f"{name} beside the model")
+    for name, read in (("preprocessor_config.json", _of_hugging_face), ("config.json", _of_config)):
+        if (folder / name).is_file():
+            found |= _understood(_of_json(read), folder / name, f"{name} beside the model")
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
+def _of_labels(path: Path) -> Hints:
+    names = labels.from_file(path)
+    labels.told_apart(names)
+    return Hints(Choice(names, path.name))
+
+
+def _of_json(read: Callable[[Mapping[str, Any], str], Hints]) -> Callable[[Path], Hints]:
+    def understood(path: Path) -> Hints:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} beside the model cannot be read: {error}") from error
-    return value if isinstance(value, dict) else {}
+        return read(value, path.name) if isinstance(value, dict) else Hints()
+
+    return understood
+
+
+def _of_config(config: Mapping[str, Any], why: str) -> Hints:
+    """Of timm's, or of Hugging Face's."""
+    found = Hints()
+    if "id2label" in config:
+        found |= Hints(Choice(labels.from_value(config), f"id2label of {why}"))
+    return found | _of_timm(config, why)
 
 
 def _of_timm(config: Mapping[str, Any], why: str) -> Hints:
-    names = config.get("label_names")
+    names = config.get("label_names") or ()
     about = config.get("label_descriptions") or {}
-    about = dict(zip(names or (), about, strict=False)) if isinstance(about, list) else about
-    told = Hints()
+    about = dict(zip(names, about, strict=False)) if isinstance(about, list) else about
+    cfg = config.get("pretrained_cfg") or {}
+    told = Hints(licence=str(cfg.get("license") or ""))
     if names:
         told |= Hints(Choice(tuple(str(about.get(name, name)) for name in names), why))
-    cfg = config.get("pretrained_cfg", {})
     if "mean" in cfg and "std" in cfg:
         told |= Hints(pixels=Choice(from_figures(cfg["mean"], cfg["std"]), why))
     if "input_size" in cfg:
@@ -129,41 +162,49 @@ def _of_timm(config: Mapping[str, Any], why: str) -> Hints:
 
 
 def _of_hugging_face(config: Mapping[str, Any], why: str) -> Hints:
-    told = Hints()
+    return Hints(pixels=_rescaled(config, why)) | _resized(config, why)
+
+
+def _rescaled(config: Mapping[str, Any], why: str) -> Choice[Normalisation] | None:
+    """Of figures that count after pixels were multiplied by `rescale_factor`."""
     mean, deviation = config.get("image_mean"), config.get("image_std")
     if not config.get("do_normalize", True):
         mean, deviation = [0.0], [1.0]
-    if mean and deviation:
-        told |= Hints(pixels=Choice(_rescaled(mean, deviation, config), why))
-    size = config.get("size", {})
-    edge = size.get("shortest_edge") if isinstance(size, dict) else None
-    shown = size if edge is None else {"height": edge, "width": edge}
-    resized = _pair(list(shown.values()) if isinstance(shown, dict) else shown)
-    if config.get("do_center_crop") and "crop_size" in config:
-        crop = config["crop_size"]
-        cropped = _pair([crop["height"], crop["width"]] if isinstance(crop, dict) else crop)
-        rule = _crop(cropped[0] / resized[0])
-        return told | Hints(size=Choice(cropped, why), resize=Choice(rule, why))
-    share = config.get("crop_pct")
-    resize = _crop(share) if share else "stretch" if edge is None else "crop"
-    return told | Hints(size=Choice(resized, why), resize=Choice(resize, why))
-
-
-def _rescaled(mean: Any, deviation: Any, config: Mapping[str, Any]) -> Normalisation:
-    """Figures that count after pixels were multiplied by `rescale_factor`."""
+    if not mean or not deviation or config.get("rescale_offset"):
+        return None
     factor = config.get("rescale_factor", _WHOLE_BYTE) if config.get("do_rescale", True) else 1.0
-    return from_figures(
-        [value * _WHOLE_BYTE / factor for value in mean],
-        [value * _WHOLE_BYTE / factor for value in deviation],
-    )
+    shares = [[value * _WHOLE_BYTE / factor for value in each] for each in (mean, deviation)]
+    return Choice(from_figures(*shares), why)
+
+
+def _resized(config: Mapping[str, Any], why: str) -> Hints:
+    """Of `size`: a number, height and width, or the shorter edge, of which a part may be kept."""
+    if not config.get("size"):
+        return Hints()
+    size = config["size"]
+    edge = size.get("shortest_edge") if isinstance(size, dict) else None
+    resized = _pair(size if edge is None else edge)
+    if config.get("do_center_crop") and "crop_size" in config:
+        cropped = _pair(config["crop_size"])
+        rule = _crop(cropped[0] / resized[0])
+        return Hints(size=Choice(cropped, why), resize=Choice(rule, why))
+    share = config.get("crop_pct")  # ConvNeXt's, which stretches large images
+    is_cut = resized[0] < _STRETCHED_FROM if share else edge is not None
+    rule = _crop(share or 1.0) if is_cut else "stretch"
+    return Hints(size=Choice(resized, why), resize=Choice(rule, why))
 
 
 def _crop(share: float) -> str:
     """The resize rule that keeps so much of the centre."""
-    return "crop" if share >= 1 else f"crop-{round(share, 4):g}"
+    share = round(share, 4)
+    return "crop" if share >= 1 else f"crop-{share:g}"
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Height and width of a number or two."""
-    height, width = [*value] if isinstance(value, (list, tuple)) else [value, value]
+    """Height and width of a number, of two, or of an object that names them."""
+    if isinstance(value, dict):
+        value = [value["height"], value["width"]]
+    height, width = value if isinstance(value, (list, tuple)) else [value, value]
+    if not 1 <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise ValueError(f"images of {height}x{width}")
     return int(height), int(width)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 from training.errors import ConfigError
 
 IMAGENET = "imagenet-1k"  # torchvision's names, each of which is there once
+_WORDNET = re.compile(r"n\d{8}\s+(.+)")  # ImageNet's numbers, as in synset.txt
 
 
 def from_option(text: str) -> tuple[str, ...]:
@@ -24,8 +28,9 @@ def from_option(text: str) -> tuple[str, ...]:
     if text.lstrip().startswith(("[", "{")):
         return _from_json(text, "--labels")
     path = Path(text)
-    if path.is_file():
-        return from_file(path)
+    with contextlib.suppress(OSError):  # names with commas between may be too long for a file's
+        if path.is_file():
+            return from_file(path)
     if "," in text:
         return tuple(name.strip() for name in text.split(","))
     raise ConfigError(
@@ -51,10 +56,13 @@ def from_file(path: Path) -> tuple[str, ...]:
     if text.startswith(("[", "{")):
         return _from_json(text, f"--labels: {path}")
     lines = [line.strip() for line in text.splitlines()]
+    if not lines:
+        raise ConfigError(f"--labels: {path} is empty")
     numbered = [re.fullmatch(r"(\d+)[\s:,]+(.+)", line) for line in lines]
     if all(found and int(found[1]) == i for i, found in enumerate(numbered)):
         return tuple(found[2] for found in numbered if found)
-    return tuple(lines)
+    known = [_WORDNET.fullmatch(line) for line in lines]
+    return tuple(found[1] for found in known if found) if all(known) else tuple(lines)
 
 
 def _from_json(text: str, where: str) -> tuple[str, ...]:
@@ -84,7 +92,7 @@ def from_value(value: Any) -> tuple[str, ...]:
 
 def _in_order(value: dict[Any, Any]) -> list[Any]:
     pairs = [*value.items()]
-    if not all(str(key).isdecimal() for key, _ in pairs):
+    if all(isinstance(number, int) for _, number in pairs):
         pairs = [(number, name) for name, number in pairs]
     by_number = {int(number): name for number, name in pairs if str(number).isdecimal()}
     if sorted(by_number) != [*range(len(value))]:
@@ -99,9 +107,9 @@ def told_apart(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     """
     if not all(labels):
         raise ConfigError(f"--labels: number {[*labels].index('')} is empty")
-    seen: dict[str, int] = {}
-    found = []
+    found: dict[str, None] = {}
     for label in labels:
-        seen[label] = count = seen.get(label, 0) + 1
-        found.append(label if count == 1 else f"{label} ({count})")
-    return tuple(found), tuple(label for label, count in seen.items() if count > 1)
+        numbers = (f"{label} ({n})" for n in itertools.count(2))
+        found[label if label not in found else next(n for n in numbers if n not in found)] = None
+    counts = Counter(labels)
+    return tuple(found), tuple(label for label, count in counts.items() if count > 1)

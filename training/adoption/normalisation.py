@@ -25,6 +25,11 @@ class Normalisation:
     deviation: tuple[float, float, float]
     is_bgr: bool = False
 
+    @property
+    def changes(self) -> bool:
+        """Whether values are changed, and not only their order."""
+        return any(self.mean) or any(value != 1 for value in self.deviation)
+
     def for_channels(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and deviation, float32 [channels] each; one channel, a grey one, has their means."""
         both = np.array([self.mean, self.deviation], np.float32)
@@ -35,10 +40,11 @@ class Normalisation:
     def apply(self, images: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
         """What the network sees of images uint8 [N, H, W, 3]: float32 [N, H, W, channels]."""
         mean, deviation = self.for_channels(channels)
-        seen = images[..., ::-1] if self.is_bgr else images
-        values = seen.astype(np.float32)
+        values = images.astype(np.float32)
         if channels == 1:
             values = values @ np.array(GREY, np.float32)[:, None]
+        elif self.is_bgr:
+            values = values[..., ::-1]
         result: NDArray[np.float32] = (values - mean) / deviation
         return result
 
@@ -82,6 +88,8 @@ def from_figures(mean: Sequence[float], deviation: Sequence[float]) -> Normalisa
     """
     if {len(mean), len(deviation)} - {1, 3}:
         raise ValueError("one number or three are needed, for red, green and blue")
+    if not np.isfinite([*mean, *deviation]).all():
+        raise ValueError("a number is not finite")
     if not all(value > 0 for value in deviation):
         raise ValueError("a deviation is above 0")
     a, b, c = mean if len(mean) == 3 else [*mean] * 3

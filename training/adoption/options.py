@@ -6,8 +6,11 @@ from pathlib import Path
 
 from training.adoption.choices import SOFTMAX_CHOICES
 from training.adoption.normalisation import PRESETS
-from training.config import parse_size
+from training.config import parse_resize, parse_size
+from training.errors import ConfigError
 from training.options import Parser
+
+LARGEST_SIDE = 4096
 
 
 def adoption_parser() -> Parser:
@@ -39,7 +42,7 @@ def adoption_parser() -> Parser:
     )
     parser.add_argument(
         "--size",
-        type=parse_size,
+        type=_size,
         metavar="SIZE",
         help="what images are resized to, where the graph takes any: 224, or HEIGHTxWIDTH",
     )
@@ -62,6 +65,7 @@ def adoption_parser() -> Parser:
         )
     parser.add_argument(
         "--resize",
+        type=parse_resize,
         metavar="RULE",
         help="stretch (the whole image), crop (the centre), or crop-0.875 (so much of the centre)",
     )
@@ -81,5 +85,17 @@ def adoption_parser() -> Parser:
         help="images in a folder for each label: the model is measured on them and calibrated",
     )
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the model, on the card")
-    parser.add_argument("--name", default="", metavar="TEXT", help="on the card (the file's stem)")
+    parser.add_argument(
+        "--name",
+        default="",
+        metavar="TEXT",
+        help="on the card (default: the file's without ending)",
+    )
     return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    size = parse_size(text, "--size")
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise ConfigError(f"--size: {text} is not 1 to {LARGEST_SIDE} pixels a side")
+    return size

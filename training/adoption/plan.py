@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from service.inference.contract import ResizeRule
-from training.adoption import heads, labels, scaling
+from training.adoption import heads, labels, scaling, served_graph
 from training.adoption.choices import ASSUMED, Choice, first, given
 from training.adoption.folder import Folder, Sample
 from training.adoption.foreign import ForeignGraph, ImageInput, image_input
@@ -19,10 +19,10 @@ from training.adoption.hints import Hints
 from training.adoption.normalisation import PRESETS, UNIT, Normalisation, from_figures
 from training.adoption.sources import Answers, Source
 from training.config import size_text
-from training.errors import ConfigError
+from training.errors import AdoptionError, ConfigError
 
-LARGEST_SIDE = 4096
 IMAGENET_LABELS = 1000
+FROM_GRAPH = "the graph"
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,12 @@ def made(
     known = first(_from_option(options.labels), source.hints.labels)
     if known is None and folder is not None:
         known = Choice(folder.labels, f"assumed: {folder.path.name}'s folders, sorted")
-    pixels = first(_given_pixels(options), source.hints.pixels, scaling.seen(model, image))
-    shown = (pixels.value if pixels else UNIT).apply(drawn_images(size.value), image.channels)
+    pixels = _pixels(image, options, source.hints, scaling.seen(model, image))
     head = heads.choose(
         model,
-        answers(shown),
+        _shown(answers, image, pixels, size),
         softmax=options.softmax,
-        labels=None if known is None else len(known.value),
+        labels=known,
         where=where,
     )
     names, repeated = _told_apart(known or _no_labels(head))
@@ -104,6 +103,22 @@ def made(
         sample = folder.sample(names.value, size.value, resize.value)
         pixels = _tried(answers, head, image, sample)
     return Plan(image, answers, head, size, layout, pixels, resize, names, repeated)
+
+
+def _shown(
+    answers: Answers,
+    image: ImageInput,
+    pixels: Choice[Normalisation] | None,
+    size: Choice[tuple[int, int]],
+) -> dict[str, NDArray[np.float32]]:
+    """What the outputs give for some images. Raises AdoptionError where they do not."""
+    normalisation = pixels.value if pixels else UNIT
+    try:
+        return answers(normalisation.apply(drawn_images(size.value), image.channels))
+    except AdoptionError as error:
+        if size.why == FROM_GRAPH:
+            raise
+        raise AdoptionError(f"{error} (does --size {size_text(size.value)} fit it?)") from error
 
 
 def _told_apart(
@@ -121,7 +136,7 @@ def _layout(image: ImageInput, options: argparse.Namespace) -> tuple[ImageInput,
     if image.layout is not None:
         if options.layout not in (None, image.layout):
             raise ConfigError(f"--layout: the graph's input is {image.layout}")
-        return image, Choice(image.layout, "the graph")
+        return image, Choice(image.layout, FROM_GRAPH)
     if options.layout is None:
         raise ConfigError("--layout: nothing tells whether the graph takes nchw or nhwc")
     return replace(image, layout=options.layout), Choice(options.layout, "--layout")
@@ -131,12 +146,25 @@ def _size(image: ImageInput, options: argparse.Namespace, hints: Hints) -> Choic
     if image.size is not None:
         if options.size not in (None, image.size):
             raise ConfigError(f"--size: the graph takes {size_text(image.size)} and nothing else")
-        return Choice(image.size, "the graph")
+        return Choice(image.size, FROM_GRAPH)
     found = first(given("--size", options.size), hints.size)
     if found is None:
         raise ConfigError("--size: the graph takes images of any size, and nothing tells which")
-    if not 1 <= min(found.value) <= max(found.value) <= LARGEST_SIDE:
-        raise ConfigError(f"--size: {size_text(found.value)} is not 1 to {LARGEST_SIDE} a side")
+    return found
+
+
+def _pixels(
+    image: ImageInput,
+    options: argparse.Namespace,
+    hints: Hints,
+    seen: Choice[Normalisation] | None,
+) -> Choice[Normalisation] | None:
+    """What is told of them; bytes are taken as they are, in either order of the channels."""
+    found = first(_given_pixels(options), hints.pixels, seen)
+    if image.type == onnx.TensorProto.UINT8 and found is not None and found.value.changes:
+        if found is not hints.pixels:
+            raise ConfigError(f"{found.why}: the graph takes uint8, pixels as they are")
+        return seen
     return found
 
 
@@ -180,6 +208,11 @@ def _tried(
     }
     best = max(right, key=lambda name: right[name])
     figures = ", ".join(f"{name} {100 * share:.0f} %" for name, share in right.items())
+    if right[best] <= np.bincount(sample.targets).max() / len(sample.targets):
+        raise ConfigError(
+            f"--preprocess: with none of them the images of --data are told apart ({figures}); is "
+            "the order of the labels right?"
+        )
     return Choice(PRESETS[best], f"of {len(sample.targets)} images right: {figures}")
 
 
@@ -187,8 +220,7 @@ def _said(
     answers: Answers, head: Head, image: ImageInput, preset: Normalisation, sample: Sample
 ) -> NDArray[np.int64]:
     rows = answers(preset.apply(sample.images, image.channels))[head.name]
-    flat = rows.reshape(len(rows), -1)
-    return np.asarray(flat.argmax(axis=1) if head.count > 1 else flat[:, 0] > 0.5, np.int64)
+    return np.asarray(served_graph.expected(rows, head).argmax(axis=1), np.int64)
 
 
 def _usual_resize(image: ImageInput) -> Choice[ResizeRule]:

@@ -6,7 +6,7 @@ what it was. Its names get a prefix, so that none is there twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from service.inference.classifier import CPU
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from training.adoption.foreign import ImageInput, quiet
+from training.adoption.foreign import ImageInput, first_line, quiet, reason
 from training.adoption.heads import Head
 from training.adoption.normalisation import GREY, Normalisation
 from training.errors import AdoptionError
@@ -53,7 +53,7 @@ class Nodes:
 
 
 def raised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in an opset that onnxruntime answers for, its weights no inputs.
+    """The model in an opset that onnxruntime answers for, its weights no inputs, without notes.
 
     Raises AdoptionError where the opset is too old and cannot be raised.
     """
@@ -66,12 +66,25 @@ def raised(model: onnx.ModelProto) -> onnx.ModelProto:
             copy = version_converter.convert_version(copy, RAISED_OPSET)
         except RuntimeError as error:
             raise AdoptionError(
-                f"the graph's opset {opset} is too old, and cannot be raised: {error}"
+                f"the graph's opset {opset} is too old, and cannot be raised: {first_line(error)}"
             ) from error
     del copy.graph.input[:]
     copy.graph.input.extend(inputs)
     copy.ir_version = max(copy.ir_version, LEAST_IR)
+    _drop_notes(copy.graph.node)
+    for function in copy.functions:
+        _drop_notes(function.node)
     return copy
+
+
+def _drop_notes(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Take out what exporters note at operators: stack traces with paths of their machine."""
+    for node in nodes:
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _drop_notes(graph.node)
 
 
 def with_free_batch(
@@ -79,7 +92,7 @@ def with_free_batch(
 ) -> list[onnx.ModelProto]:
     """The model for any number of images of this size, in the ways that may work.
 
-    First as it is, but for the shapes that are said of it; then with reshapes to a batch of one
+    First as it is, but for the shapes that are said of it; then with reshapes to its own batch
     made reshapes to whatever the batch is. Which of them is right is seen by asking them.
     """
     free = onnx.ModelProto.FromString(model.SerializeToString())
@@ -91,11 +104,11 @@ def with_free_batch(
     shape = [channels, *size] if image.layout == "nchw" else [*size, channels]
     (kept,) = [value for value in graph.input if value.name == image.name]
     kept.CopyFrom(helper.make_tensor_value_info(image.name, image.type, [_BATCH, *shape]))
-    return [free, _with_free_reshapes(free)]
+    return [free, _with_free_reshapes(free, image.batch or 1)]
 
 
-def _with_free_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constants [1, ...] that say a shape get a 0 in front: as many as there are."""
+def _with_free_reshapes(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Constants [batch, ...] that say a shape get a 0 in front: as many as there are."""
     changed: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     graph = changed.graph
     shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
@@ -106,7 +119,7 @@ def _with_free_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
             tensors |= dict(zip(node.output, values, strict=False))
     for name in shapes & tensors.keys():
         sizes = numpy_helper.to_array(tensors[name]).copy()
-        if len(sizes) > 1 and sizes[0] == 1:
+        if len(sizes) > 1 and sizes[0] == batch:
             sizes[0] = 0
             tensors[name].CopyFrom(numpy_helper.from_array(sizes, tensors[name].name))
     return changed
@@ -182,6 +195,8 @@ def _as_the_graph_takes_them(nodes: Nodes, name: str, adapter: Adapter) -> str:
         if is_first:
             name = nodes.add("Transpose", name, perm=[0, 3, 1, 2])
     name = _normalised(nodes, name, image, pixels)
+    if image.type == TensorProto.UINT8:  # a cast cuts off what is behind the point
+        name = nodes.add("Add", name, nodes.constant(np.array(0.5, np.float32)))
     if image.type != TensorProto.FLOAT:
         name = nodes.add("Cast", name, to=image.type)
     return name
@@ -247,6 +262,7 @@ def expected(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
     if head.activation == "sigmoid":
         return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
     if head.numbers == "probabilities":
+        found = np.maximum(found, np.finfo(np.float32).tiny)
         return np.asarray(found / found.sum(axis=1, keepdims=True))
     powers = np.exp(found - found.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
@@ -259,5 +275,5 @@ def ask(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32
         session = ort.InferenceSession(model.SerializeToString(), quiet(), providers=[CPU])
         (found,) = session.run([OUTPUT_NAME], {INPUT_NAME: images})
     except Exception as error:  # onnxruntime's exceptions share no other base
-        raise AdoptionError(str(error)) from error
+        raise AdoptionError(reason(error)) from error
     return np.asarray(found, np.float32)

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from training.adoption import foreign, hints, labels
 from training.adoption.choices import Choice
+from training.adoption.foreign import first_line
 from training.adoption.hints import Hints
 from training.adoption.normalisation import PIXELS
+from training.architectures import ARCHITECTURES
 from training.errors import AdoptionError, ConfigError
 from training.progress import quiet_start
 
 PACKAGED = "efficientnet-lite0"
 PACKAGED_SIZE, PACKAGED_RESIZE = (224, 224), "crop-0.875"  # as its accuracy was measured
+KERAS_SIGNS = (b"PK\x03\x04", b"\x89HDF")
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 NUMBERS = "numbers"  # what a converted network's output is called; others are numbered
 
@@ -54,6 +57,8 @@ def opened(word: str, size: tuple[int, int] | None) -> Source:
     path = Path(word)
     if not path.exists():
         raise ConfigError(f"{word} is not there; give a file, a folder, or {PACKAGED}")
+    if path.name == "saved_model.pb":
+        path = path.parent
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _saved_model(path, size)
     if path.is_dir():
@@ -64,7 +69,8 @@ def opened(word: str, size: tuple[int, int] | None) -> Source:
 
 
 def _only_model(folder: Path) -> Path:
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", *KERAS_SUFFIXES))
+    suffixes = (".onnx", *KERAS_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "no .onnx, .keras or saved_model.pb"
         raise ConfigError(f"the folder {folder} holds {names}: give the file")
@@ -95,8 +101,9 @@ def without_zip_map(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
             changed.graph.output.extend(outputs)
             attributes = {item.name: item for item in node.attribute}
             strings = attributes.get("classlabels_strings")
-            names = tuple(each.decode() for each in strings.strings) if strings else ()
-            return changed, names
+            names = [each.decode() for each in strings.strings] if strings else []
+            numbers = attributes.get("classlabels_int64s")
+            return changed, tuple(names or map(str, numbers.ints if numbers else ()))
     return model, ()
 
 
@@ -117,23 +124,36 @@ def _tensorflow() -> Any:
 
 
 def _keras(path: Path, size: tuple[int, int] | None) -> Source:
+    foreign.require_possible(path, KERAS_SIGNS)
     keras = _tensorflow().keras
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever a file may make Keras raise
         raise AdoptionError(
-            f"{path} cannot be loaded by Keras {keras.__version__}: {_first_line(error)}"
+            f"{path} cannot be loaded by Keras {keras.__version__}: {_reason(error)}"
         ) from error
     if len(model.inputs) != 1:
         raise AdoptionError(f"{path} takes {len(model.inputs)} inputs; one image is wanted")
-    shape = model.inputs[0].shape
-    told = hints.of_folder(path.parent)
+    spec = model.inputs[0]
     writer = f"Keras {keras.__version__}"
-    return _converted(
-        lambda images: model(images, training=False),
-        _sized(shape, size),
-        Source(onnx.ModelProto(), path.stem, _about(path, [path], writer), told),
-    )
+    about = _about(path, [path], writer)
+    source = Source(onnx.ModelProto(), path.stem, about, hints.of_folder(path.parent))
+    shape = _sized(tuple(spec.shape), size or _told_size(source))
+    return _converted(lambda images: model(images, training=False), shape, source, spec.dtype)
+
+
+def _told_size(source: Source) -> tuple[int, int] | None:
+    return source.hints.size.value if source.hints.size else None
+
+
+def _reason(error: Exception) -> str:
+    """What Keras says, in our words where its own are many."""
+    if "Lambda" in str(error):
+        return (
+            "it has a Lambda layer, Python code that is not run from a file; put a layer in its "
+            "place, or give a SavedModel (model.export)"
+        )
+    return first_line(error)
 
 
 def _saved_model(folder: Path, size: tuple[int, int] | None) -> Source:
@@ -142,7 +162,7 @@ def _saved_model(folder: Path, size: tuple[int, int] | None) -> Source:
         loaded = tf.saved_model.load(str(folder))
         signatures = dict(loaded.signatures)
     except Exception as error:  # as above
-        raise AdoptionError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+        raise AdoptionError(f"{folder} cannot be loaded: {first_line(error)}") from error
     function: Any = signatures.get("serving_default") or signatures.get("serve")
     inputs = function.structured_input_signature[1] if function else {}
     if len(inputs) != 1:
@@ -156,7 +176,7 @@ def _saved_model(folder: Path, size: tuple[int, int] | None) -> Source:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     about = _about(folder, files, f"TensorFlow {loaded.tensorflow_version}")
     source = Source(onnx.ModelProto(), folder.name, about, hints.of_folder(folder))
-    shape = _sized(tuple(spec.shape), size)
+    shape = _sized(tuple(spec.shape), size or _told_size(source))
     return _converted(lambda images: function(**{name: images}), shape, source, spec.dtype.name)
 
 
@@ -186,7 +206,7 @@ def _converted(
         model = to_onnx(function, spec)
     except Exception as error:  # of operators that have no counterpart, for instance
         raise AdoptionError(
-            f"{source.about.split(',')[0]} cannot be converted to ONNX: {_first_line(error)}"
+            f"{source.about.split(',')[0]} cannot be converted to ONNX: {first_line(error)}"
         ) from error
 
     def answers(images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -199,7 +219,10 @@ def _converted(
 
 
 def _packaged(size: tuple[int, int]) -> Source:
-    """EfficientNet-Lite0 with ImageNet's labels. Raises WeightsError."""
+    """EfficientNet-Lite0 with ImageNet's labels. Raises ConfigError, WeightsError."""
+    smallest = ARCHITECTURES[PACKAGED].smallest_for(size)
+    if min(size) < smallest:
+        raise ConfigError(f"--size: {PACKAGED} takes images of {smallest} pixels a side and more")
     _tensorflow()
     from training.networks import pretrained  # as above
 
@@ -211,7 +234,3 @@ def _packaged(size: tuple[int, int]) -> Source:
     )
     source = Source(onnx.ModelProto(), PACKAGED, pretrained.ABOUT, told, learned_on="ImageNet-1k")
     return _converted(lambda images: model(images, training=False), model.input_shape, source)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
@@ -23,7 +24,12 @@ def to_onnx(function: Any, signature: tf.TensorSpec) -> onnx.ModelProto:
     """
     model: onnx.ModelProto
     with _only_errors("tf2onnx"):  # it tells with a traceback of an optimisation that it leaves out
-        model, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
+        model, _ = tf2onnx.convert.from_function(
+            function,
+            input_signature=[signature],
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+        )
     constants = {
         inside.name: outside.numpy()
         for outside, inside in function.get_concrete_function(signature).graph.captures
@@ -43,3 +49,15 @@ def _only_errors(library: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _erfc(context: Any, node: Any, _name: str, _arguments: Any) -> None:
+    """1 - erf, of which Keras' gelu is made; tf2onnx does not know it."""
+    (given,), (shape,), (kind,) = node.input, node.output_shapes, node.output_dtypes
+    (result,) = node.output
+    one = context.make_const(f"{node.name}_one", np.ones(1, np.float32))
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", [given], shapes=[shape], dtypes=[kind])
+    context.make_node(
+        "Sub", [one.output[0], erf.output[0]], outputs=[result], shapes=[shape], dtypes=[kind]
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -117,15 +116,7 @@ def _known(layer: keras.Layer) -> keras.Layer:
         kernel, bias = layer.get_weights()
         same.set_weights([kernel.transpose(0, 1, 3, 2), bias])
         return same
-    is_activation = isinstance(layer, keras.layers.Activation)
-    if is_activation and layer.activation is keras.activations.gelu:
-        return keras.layers.Activation(_gelu, name=layer.name)
     return layer
-
-
-def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
-    """As `keras.activations.gelu`, whose complementary error function is no operation of ONNX."""
-    return 0.5 * x * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
 def depths(model: keras.Model) -> dict[str, int]:

@@ -19,8 +19,7 @@ from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving.batcher import TURN_SECONDS
-from tests.benchmarks.add_card import add_card
-from tests.benchmarks.models import network
+from tests.benchmarks.models import adopt, network
 from tests.images import encode
 from tests.server import Server, Wire, eventually, multipart, raw_request, start_server
 from tests.service.server.in_process import serving
@@ -125,7 +124,7 @@ def slow_classifier(path: Path) -> Classifier:
     """A network as wide as this machine needs it to take twice as long as the loop may."""
     for width in (256, 384, 512, 768, 1024, 1536):
         onnx.save(network(width), path.with_suffix(".bare"))
-        add_card(path.with_suffix(".bare"), path)
+        adopt(path.with_suffix(".bare"), path)
         classifier = Classifier.load(path)
         if classifier.seconds_per_image > 2 * TURN_SECONDS:
             return classifier
