@@ -153,8 +153,10 @@ class Adapter:
         before, nodes.nodes = nodes.nodes, []
         answer = _probabilities(nodes, INNER + self.head.name, self.head, temperature)
         body = [*before, enter, *inner.graph.node, *nodes.nodes]
+        weights = [*nodes.constants, *inner.graph.initializer]
         if self.one_by_one:
-            body = [_loop(body, single, answer, self)]
+            body = [_loop(body, weights, single, answer, self)]
+            weights = []
         else:
             body.append(helper.make_node("Identity", [answer], [OUTPUT_NAME], "leave"))
         taken: list[int | str | None] = [_BATCH, *self.size, 3]
@@ -164,7 +166,7 @@ class Adapter:
             model.graph.name or "adopted",
             [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, taken)],
             [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, given)],
-            [*nodes.constants, *inner.graph.initializer],
+            weights,
             sparse_initializer=inner.graph.sparse_initializer,
         )
         whole: onnx.ModelProto = helper.make_model(
@@ -238,15 +240,23 @@ def _of_two(nodes: Nodes, name: str, head: Head) -> str:
 
 
 def _loop(
-    body: Sequence[onnx.NodeProto], single: str, answer: str, adapter: Adapter
+    body: Sequence[onnx.NodeProto],
+    weights: Sequence[onnx.TensorProto],
+    single: str,
+    answer: str,
+    adapter: Adapter,
 ) -> onnx.NodeProto:
-    """The body for each image of the batch."""
+    """The body for each image of the batch.
+
+    The weights are the body's own: onnxruntime fuses and orders only those that it finds there.
+    """
     row = helper.make_node("Squeeze", [answer], ["row"], "row")
     inside = helper.make_graph(
         [*body, row],
         "each_image",
         [helper.make_tensor_value_info(single, TensorProto.UINT8, [*adapter.size, 3])],
         [helper.make_tensor_value_info("row", TensorProto.FLOAT, [adapter.head.labels])],
+        weights,
     )
     return helper.make_node(
         "Scan", [INPUT_NAME], [OUTPUT_NAME], "images", num_scan_inputs=1, body=inside
