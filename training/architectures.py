@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+KERAS = "keras"  # the architecture that `--backbone` means
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,7 +26,7 @@ class Recipe:
     of a pretrained network, as a multiple of that of the block behind it.
     """
 
-    optimizer: Literal["adamw", "muon"]
+    optimizer: Literal["adamw", "muon", "relative"]
     schedule: Literal["cosine", "linear"]
     warmup: float = 0.0
     weight_decay: float = 0.0
@@ -85,9 +87,14 @@ def is_large(size: tuple[int, int]) -> bool:
 
 _BASIC_RECIPE = Recipe("adamw", "cosine", warmup=0.1, weight_decay=0.05, dropout=0.5)
 # Small steps, smaller ones towards the image: what is there is better than what few images teach.
-_PRETRAINED_RECIPE = Recipe(
-    "adamw", "cosine", warmup=0.1, weight_decay=0.02, dropout=0.2, depth_decay=0.9
-)
+_PRETRAINED_RECIPE = Recipe("relative", "cosine", warmup=0.1, dropout=0.2, depth_decay=0.9)
+_PRETRAINED_OPTIONS = {
+    "image_size": (96, 96),
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "bias_rate": 0.05,
+    "epochs": 10,
+}
 _STAGED_RECIPE = Recipe("muon", "linear", alternating_flip=True)
 _STAGED_OPTIONS = {"batch_size": 512, "learning_rate": 0.1, "bias_rate": 0.1, "shift": 2}
 
@@ -120,16 +127,28 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(
             "efficientnet-lite0",
             "starts from weights learned on ImageNet",
-            64,
+            16,
             (),
             0,
             False,
             _PRETRAINED_RECIPE,
-            {"image_size": (96, 96), "batch_size": 32, "learning_rate": 5e-4, "epochs": 10},
+            _PRETRAINED_OPTIONS,
             is_pretrained=True,
         ),
         _staged(
             "deep", "three convolutions in a stage, with residuals", (64, 192, 256), 3, epochs=18
+        ),
+        # 32 is the least of all of them; some need more, see `networks.backbone`.
+        Architecture(
+            KERAS,
+            "the network of --backbone",
+            32,
+            (),
+            0,
+            False,
+            _PRETRAINED_RECIPE,
+            _PRETRAINED_OPTIONS,
+            is_pretrained=True,
         ),
     )
 }

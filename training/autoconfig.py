@@ -17,9 +17,9 @@ from PIL import Image
 
 from service.inference.imaging import DECODE_ERRORS
 from training.architectures import ARCHITECTURES
-from training.config import TEST_FRACTION, TrainConfig, check_options, publishable
+from training.config import TEST_FRACTION, TrainConfig, check_options, publishable, with_meant
 from training.data.folders import Listing, list_images, parts
-from training.progress import say
+from training.progress import quiet_start, say
 
 SIDES = (32, 48, 64, 96, 128)  # that are chosen without being asked for; larger ones can be
 SAMPLE = 500  # files whose headers are read
@@ -182,8 +182,13 @@ def complete(options: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
         DataError: the folder cannot be trained on.
     """
     check_options(options)
+    options = with_meant(options)
+    if options.get("backbone"):
+        with quiet_start():
+            from training.networks import backbone  # starts TensorFlow: only Keras has the names
+        backbone.require_name(options["backbone"])
     folder = options.get("data")
-    if folder is None or options.get("dataset", "folder") != "folder":
+    if folder is None or options["dataset"] != "folder":
         return options, frozenset()
     found = survey(folder)
     say(describe(found))

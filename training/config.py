@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.inference.contract import ResizeRule, centre_share
-from training.architectures import ARCHITECTURES, Architecture, Recipe
+from training.architectures import ARCHITECTURES, KERAS, Architecture, Recipe
 from training.errors import ConfigError
 
 DATASETS = ("cifar10", "folder")
@@ -158,6 +158,13 @@ class TrainConfig:
         choices=[*ARCHITECTURES],
         chosen=True,
     )
+    backbone: str | None = option(
+        "network",
+        "start from a network of keras.applications, such as keras:EfficientNetV2B0, and the "
+        f"weights that Keras downloads for it, in place of an --architecture (it means {KERAS})",
+        default=None,
+        kind=TEXT,
+    )
     width: float = option(
         "network", "filters of every layer, as a multiple", default=1.0, low=0.1, high=8.0
     )
@@ -196,7 +203,7 @@ class TrainConfig:
     learning_rate: float = option("training", "the peak rate", default=2e-3, low=1e-8, chosen=True)
     bias_rate: float = option(
         "training",
-        "the biases' rate, as a multiple of --learning-rate; of small, fast and deep, that of all "
+        "the biases' rate, as a multiple of --learning-rate; of all networks but basic, that of "
         "weights that are no filters",
         default=1.0,
         low=1e-6,
@@ -311,6 +318,15 @@ class TrainConfig:
 
     def _check_network(self) -> None:
         architecture = self.network
+        if self.backbone and self.architecture != KERAS:
+            raise ConfigError(
+                f"--backbone: {self.backbone} takes the place of --architecture "
+                f"{self.architecture}: give one of them"
+            )
+        if self.architecture == KERAS and not self.backbone:
+            raise ConfigError(
+                f"--architecture {KERAS} needs --backbone, such as {KERAS}:EfficientNetV2B0"
+            )
         staged = ", ".join(name for name, item in ARCHITECTURES.items() if item.is_staged)
         if self.mirrored_filters and not architecture.is_staged:
             raise ConfigError(
@@ -428,13 +444,17 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def from_options(options: dict[str, Any]) -> TrainConfig:
-    """The configuration from given options, on top of the architecture's.
-
-    `--data` alone means a folder. Raises ConfigError.
-    """
-    if "dataset" not in options and "data" in options:
-        options = {**options, "dataset": "folder"}
+    """The configuration from given options, on top of the architecture's. Raises ConfigError."""
+    options = with_meant(options)
     return TrainConfig(**{**usual_options(options.get("architecture", "basic")), **options})
+
+
+def with_meant(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with those that they mean: `--data` alone means a folder, `--backbone` keras."""
+    meant = {"dataset": "folder"} if "data" in options else {}
+    if options.get("backbone"):
+        meant["architecture"] = KERAS
+    return {**meant, **options}
 
 
 def usual_options(architecture: str) -> dict[str, Any]:

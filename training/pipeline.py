@@ -78,8 +78,8 @@ def _prepared(
 ) -> Checkpoint | None:
     """The checkpoint to go on from, once it is known that files can be written and read.
 
-    Teachers and initial weights are read again by `fit`: here, so that a mistake is told before any
-    image is decoded.
+    Teachers and initial weights, a backbone's too, are read again by `fit`: here, so that a mistake
+    is told before any image is decoded.
     """
     require_writable(config.output)
     identity = {key: value for key, value in config.identity().items() if key not in undecided}
@@ -88,6 +88,13 @@ def _prepared(
         config.run_folder / name for name in (checkpoint.CHECKPOINT, checkpoint.LOG, RUN_FILE)
     )
     remove_drafts(config.output, config.trial_file, *written)
+    if config.backbone:
+        with quiet_start():
+            from training.fitting import state  # these start TensorFlow
+            from training.networks import backbone
+
+            state.start_devices()
+        backbone.require(config)
     if config.initial_weights:
         checkpoint.initial(config.initial_weights, config.network_identity())
     load_teachers(config)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.training.conftest import fill_folder
-from training.architectures import ARCHITECTURES
+from training.architectures import ARCHITECTURES, KERAS
 from training.autoconfig import TRIED, Survey, complete, describe, suggestions, survey
-from training.config import TrainConfig, from_options
+from training.config import TrainConfig, from_options, with_meant
 from training.errors import ConfigError, DataError
 
 
@@ -119,6 +119,18 @@ def test_pretrained_weights_are_for_photographs_and_for_few_images(
 
     assert (wanted["architecture"] == "efficientnet-lite0") == is_chosen
     from_options({"data": Path("photos"), **wanted, **given})
+
+
+@pytest.mark.parametrize("side", [32, 500])
+def test_a_backbone_gets_what_pretrained_weights_get(side: int) -> None:
+    given, lite = {"backbone": "keras:MobileNet"}, {"architecture": "efficientnet-lite0"}
+
+    wanted = suggestions(found(side), with_meant(given))
+
+    assert wanted == suggestions(found(side), lite)
+    config = from_options({"data": Path("photos"), **wanted, **given})
+    assert config.image_size in ((96, 96), (128, 128))
+    assert config.architecture == KERAS
 
 
 def test_rare_labels_are_made_up_for() -> None:

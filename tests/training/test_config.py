@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from training.architectures import ARCHITECTURES, Architecture
+from training.architectures import ARCHITECTURES, KERAS, Architecture
 from training.config import TrainConfig, from_options
 from training.errors import ConfigError
 
@@ -37,6 +37,7 @@ def test_weights_fit_where_the_network_is_the_same() -> None:
 
     assert config.network_identity() == {
         "architecture": "small",
+        "backbone": None,
         "width": 1.0,
         "branches": 2,
         "mirrored_filters": False,
@@ -59,6 +60,11 @@ def test_weights_fit_where_the_network_is_the_same() -> None:
         ({"architecture": "small", "image_size": (32, 128)}, "each side must be 36 to 512"),
         ({"mirrored_filters": True}, "--mirrored-filters: basic cannot have them; small, fast"),
         ({"branches": 2}, "--branches: basic has one; small, fast, deep can have more"),
+        ({"backbone": "keras:MobileNet"}, "takes the place of --architecture basic: give one"),
+        (
+            {"architecture": "keras", "image_size": (96, 96)},
+            "--architecture keras needs --backbone",
+        ),
         ({"shift": 32}, "--shift: 32 pixels"),
         ({"cutout": 32}, "--cutout: 32 pixels"),
         (
@@ -88,4 +94,14 @@ def test_an_architectures_options_stand_between_the_defaults_and_what_is_asked_f
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=str)
 def test_an_architectures_options_exist_and_work(architecture: Architecture) -> None:
     assert architecture.options.keys() <= {item.name for item in dataclasses.fields(TrainConfig)}
-    assert from_options({"architecture": architecture.name}).recipe is architecture.recipe
+    backbone = {"backbone": "keras:MobileNet"} if architecture.name == KERAS else {}
+    config = from_options({"architecture": architecture.name, **backbone})
+    assert config.recipe is architecture.recipe
+
+
+def test_a_backbone_means_its_architecture() -> None:
+    config = from_options({"backbone": "keras:MobileNet"})
+
+    assert config.architecture == KERAS
+    assert config.image_size == (96, 96)
+    assert config.network.is_pretrained

@@ -26,7 +26,6 @@ PACKAGED_SIZE, PACKAGED_RESIZE = (224, 224), "crop-0.875"  # as its accuracy was
 KERAS_SIGNS = (b"PK\x03\x04", b"\x89HDF")
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 NUMBERS = "numbers"  # what a converted network's output is called; others are numbered
-OPSET = 18
 
 Answers = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
 
@@ -193,7 +192,7 @@ def _converted(
 ) -> Source:
     """The source with the graph of a TensorFlow function, and its answers."""
     tf = _tensorflow()
-    import tf2onnx  # as above
+    from training.export.conversion import to_onnx  # as above
 
     spec = tf.TensorSpec(shape, kind, name="image")
 
@@ -203,11 +202,8 @@ def _converted(
         return {NUMBERS: found[0], **rest}
 
     function = tf.function(answer, input_signature=[spec])
-    handlers: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_erfc, [])}
     try:
-        model, _ = tf2onnx.convert.from_function(
-            function, [spec], opset=OPSET, custom_op_handlers=handlers
-        )
+        model = to_onnx(function, spec)
     except Exception as error:  # of operators that have no counterpart, for instance
         raise AdoptionError(
             f"{source.about.split(',')[0]} cannot be converted to ONNX: {first_line(error)}"
@@ -238,15 +234,3 @@ def _packaged(size: tuple[int, int]) -> Source:
     )
     source = Source(onnx.ModelProto(), PACKAGED, pretrained.ABOUT, told, learned_on="ImageNet-1k")
     return _converted(lambda images: model(images, training=False), model.input_shape, source)
-
-
-def _erfc(context: Any, node: Any, _name: str, _arguments: Any) -> None:
-    """1 - erf, of which Keras' gelu is made; tf2onnx does not know it."""
-    (given,), (shape,), (kind,) = node.input, node.output_shapes, node.output_dtypes
-    (result,) = node.output
-    one = context.make_const(f"{node.name}_one", np.ones(1, np.float32))
-    context.remove_node(node.name)
-    erf = context.make_node("Erf", [given], shapes=[shape], dtypes=[kind])
-    context.make_node(
-        "Sub", [one.output[0], erf.output[0]], outputs=[result], shapes=[shape], dtypes=[kind]
-    )

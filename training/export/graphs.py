@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 
@@ -31,6 +34,19 @@ def number_names(graph: onnx.GraphProto) -> None:
     ordered = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in weights]
     del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(ordered)
+
+
+def store_inputs(graph: onnx.GraphProto, values: Mapping[str, NDArray[np.generic]]) -> None:
+    """Make inputs of these names constants of the graph.
+
+    tf2onnx takes a constant for an input where TensorFlow's function got it from outside, as it
+    does from Keras' normalisation layers.
+    """
+    asked = [value for value in graph.input if value.name not in values]
+    stored = [value.name for value in graph.input if value.name in values]
+    graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in stored)
+    del graph.input[:]
+    graph.input.extend(asked)
 
 
 def divide_logits(model: onnx.ModelProto, temperature: float) -> None:

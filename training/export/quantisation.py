@@ -147,11 +147,15 @@ def compare(
 
 
 def why_not(found: Comparison) -> str:
-    """What speaks against the quantised file; empty where nothing does."""
+    """What speaks against the quantised file; empty where nothing does.
+
+    Where there are few images, a single one is no reason.
+    """
+    one = 1.5 / found.images
     reasons = []
-    if not found.loss <= LARGEST_LOSS:
+    if not found.loss <= max(LARGEST_LOSS, one):
         reasons.append(f"it loses more than {100 * LARGEST_LOSS:g} points")
-    if not found.agreement >= LEAST_AGREEMENT:
+    if not found.agreement >= min(LEAST_AGREEMENT, 1 - one):
         reasons.append(f"fewer than {LEAST_AGREEMENT:.0%} of labels agree")
     if not found.speedup >= LEAST_SPEEDUP:
         reasons.append(f"it is not {LEAST_SPEEDUP:g} times as fast")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import Split
 from training.data.pixels import Images
-from training.networks.efficientnet import FEATURES_NAME, LOGITS_NAME
+from training.networks.efficientnet import LOGITS_NAME
 from training.networks.inference import inference_batch
 from training.progress import bar
 
@@ -34,7 +34,7 @@ def fit_head(model: keras.Model, split: Split) -> None:
 
 def features_of(model: keras.Model, images: Images) -> NDArray[np.float32]:
     """What the last layer sees of images, float32 [N, features]."""
-    until = tf.function(keras.Model(model.input, model.get_layer(FEATURES_NAME).output))
+    until = tf.function(keras.Model(model.input, model.get_layer(LOGITS_NAME).input))
     size = inference_batch(images.shape[1:3])
     found = []
     with bar(total=len(images), desc="features", unit="image", leave=False) as progress:

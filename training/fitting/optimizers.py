@@ -8,7 +8,8 @@ import keras
 
 from training.config import TrainConfig
 from training.fitting.muon import Muon
-from training.networks import efficientnet
+from training.fitting.relative import RelativeAdam
+from training.networks import backbone, efficientnet
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
 
     Biases (batch norms' offsets, too) have a rate of their own and never decay. Where the recipe
     says Muon, it moves the convolutions' filters; what is no filter is left to AdamW, at the
-    biases' rate. In a pretrained network rates fall towards the image (`Recipe.depth_decay`).
+    biases' rate. In a pretrained network filters move in proportion to themselves, and rates fall
+    towards the image (`Recipe.depth_decay`).
     """
     variables = model.trainable_variables
     if config.network.is_pretrained:
-        return _built(_by_depth(config, variables))
+        return _built(_by_depth(config, model))
     biases = [v for v in variables if len(v.shape) < 2]
     filters = [v for v in variables if len(v.shape) == 4]
     dense = [v for v in variables if len(v.shape) in (2, 3)]
@@ -44,21 +46,19 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
     return _built(found)
 
 
-def _by_depth(config: TrainConfig, variables: list[keras.Variable]) -> list[Group]:
-    """Groups of what is equally far from the answer, weights and biases apart."""
-    rate, recipe = config.learning_rate, config.recipe
+def _by_depth(config: TrainConfig, model: keras.Model) -> list[Group]:
+    """Groups of what is equally far from the answer, filters and all else apart."""
+    depth_of = backbone.depths(model).__getitem__ if config.backbone else efficientnet.depth_of
     depths: dict[int, list[keras.Variable]] = {}
-    for variable in variables:
-        depths.setdefault(efficientnet.depth_of(variable.path), []).append(variable)
+    for variable in model.trainable_variables:
+        depths.setdefault(depth_of(variable.path), []).append(variable)
     found = []
     for depth, these in depths.items():
-        slower = rate * recipe.depth_decay**depth
-        weights, biases = (
-            [v for v in these if len(v.shape) > 1],
-            [v for v in these if len(v.shape) == 1],
-        )
-        found.append(_adamw(weights, slower, recipe.weight_decay))
-        found.append(_adamw(biases, slower * config.bias_rate, 0.0))
+        rate = config.learning_rate * config.recipe.depth_decay**depth
+        filters = [v for v in these if len(v.shape) == 4]
+        others = [v for v in these if len(v.shape) != 4]
+        found.append(Group(RelativeAdam(rate), filters, rate))
+        found.append(_adamw(others, rate * config.bias_rate, 0.0))
     return found
 
 

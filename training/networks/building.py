@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from training.config import TrainConfig
 from training.data.pixels import Images, spread
-from training.networks import basic, efficientnet, mirrored, pretrained, staged, whitening
+from training.networks import (
+    backbone,
+    basic,
+    efficientnet,
+    mirrored,
+    pretrained,
+    staged,
+    whitening,
+)
 from training.networks.dimensions import PLAIN_PIXELS, Dimensions, PixelStatistics
 from training.networks.inference import inference_batch
 from training.networks.layers import Layers, ServedLayers, TrainedLayers
@@ -23,6 +31,8 @@ def initial_network(config: TrainConfig, images: Images, labels: int) -> keras.M
 
     float32 pixels [N, H, W, 3] in 0 to 255 → logits [N, labels].
     """
+    if config.backbone:
+        return backbone.build(config, labels, backbone.WEIGHTS)
     model = untrained_network(config, labels, pixel_statistics(config, images))
     if config.mirrored_filters:
         mirrored.pair(model)
@@ -35,12 +45,23 @@ def untrained_network(
     config: TrainConfig, labels: int, statistics: PixelStatistics = PLAIN_PIXELS
 ) -> keras.Model:
     """A network of random weights; without statistics, one to be counted."""
+    if config.backbone:
+        return backbone.build(config, labels, weights=None)
     return _built(config, labels, TrainedLayers(statistics, config.recipe.dropout))
 
 
 def served_network(model: keras.Model, config: TrainConfig) -> keras.Model:
-    """The same function as the trained `model`, as it is exported: no norms, no scales."""
+    """The same function as the trained `model`, as it is exported: no norms, no scales of ours."""
+    if config.backbone:
+        return model
     return _built(config, model.output_shape[-1], ServedLayers(model))
+
+
+def initial_weights(config: TrainConfig) -> str:
+    """Whose weights the network begins with, and their licence; empty where they are random."""
+    if config.backbone:
+        return backbone.about(config.backbone)
+    return pretrained.ABOUT if config.network.is_pretrained else ""
 
 
 def _built(config: TrainConfig, labels: int, layers: Layers) -> keras.Model:

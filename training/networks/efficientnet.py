@@ -7,6 +7,7 @@ swish, so that 8-bit integers can hold what is between the layers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -16,6 +17,8 @@ from training.networks.dimensions import Dimensions
 from training.networks.layers import Layers, Tensor
 
 STEM, FEATURES = 32, 1280
+# Of a side in pixels. Filters that were learned from photographs want details in places of theirs.
+SMALLEST, ENLARGED = 64, 96
 STEM_NAME, HEAD_NAME, FEATURES_NAME, LOGITS_NAME = "stem", "head", "features", "logits"
 
 
@@ -70,9 +73,13 @@ def build(architecture: Architecture, dimensions: Dimensions, layers: Layers) ->
     """The network of these layers: float32 pixels [N, H, W, 3] in 0 to 255 → logits [N, labels].
 
     Its layer `features` gives what the last product is taken of, float32 [N, 1280]. There are no
-    batch norms: those of the pretrained network are in its filters (see `pretrained`).
+    batch norms: those of the pretrained network are in its filters (see `pretrained`). Images below
+    SMALLEST are enlarged first, by a whole factor, to ENLARGED or a little more.
     """
     pixels, x = layers.pixels(dimensions.image)
+    if min(dimensions.image) < SMALLEST:
+        factor = math.ceil(ENLARGED / min(dimensions.image))
+        x = keras.layers.UpSampling2D(factor, interpolation="bilinear", name="enlarge")(x)
     x = layers.filters(x, STEM_NAME, STEM, 3, stride=2, is_first=True)
     for block in blocks():
         x = _block(x, block, layers)

@@ -98,12 +98,25 @@ class Network:
         return tuple(found)
 
     def first_filters(self) -> NDArray[np.float32] | None:
-        """The first convolution's weights, [filters, 3, height, width]; None if not of colours."""
-        for layer in self.layers:
-            if layer.title == "convolution 1":
-                weights = (self._black | self._stored)[layer.weights]
-                return weights if weights.ndim == 4 and weights.shape[1] == 3 else None
-        return None
+        """The first convolution's weights for red, green and blue, [filters, 3, height, width].
+
+        None if it does not look at colours.
+        """
+        node = next((node for node in self._model.graph.node if node.op_type == "Conv"), None)
+        if node is None:
+            return None
+        weights = (self._black | self._stored)[node.input[1]]
+        if weights.ndim != 4 or weights.shape[1] != 3:
+            return None
+        order = self._channels(node.input[0])
+        return weights[:, order] if len(set(order)) == 3 else None
+
+    def _channels(self, name: str) -> list[int]:
+        """Which channel of a value, [N, C, H, W], is red, green and blue, as some want BGR."""
+        colours = np.zeros((3, *self.size, 3), np.uint8)
+        colours[range(3), ..., range(3)] = 255
+        changes = np.abs(self.values(colours, [name])[name] - self._black[name])
+        return [int(channel) for channel in changes.mean(axis=(2, 3)).argmax(axis=1)]
 
     @functools.cached_property
     def _black(self) -> dict[str, Array]:

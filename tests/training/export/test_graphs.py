@@ -35,6 +35,20 @@ def answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.flo
     return found
 
 
+def test_what_a_layer_of_keras_holds_is_a_constant_of_the_graph() -> None:
+    """tf2onnx makes inputs of it."""
+    pixels = keras.Input((4, 4, 3))
+    normal = keras.layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(normal)))
+    network = model_file.ServedNetwork(model, 1.0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+
+    graph = model_file.convert(network, "normalised")
+
+    assert [value.name for value in graph.graph.input] == ["image"]
+    np.testing.assert_allclose(answers(graph, images), network.predict(images), atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)

@@ -147,6 +147,13 @@ def test_what_is_as_good_and_faster_is_welcome() -> None:
     assert not why_not(dataclasses.replace(GOOD, accuracy=0.91, milliseconds=0.2))
 
 
+def test_a_single_image_of_few_is_no_reason() -> None:
+    few = Comparison("validation", 50, 0.88, 0.9, 0.98, 0.5, 1.0)
+
+    assert not why_not(few)
+    assert why_not(dataclasses.replace(few, accuracy=0.86, agreement=0.96)).count(" and ") == 1
+
+
 def test_several_reasons_are_all_named() -> None:
     bad = dataclasses.replace(GOOD, accuracy=0.5, agreement=0.5, milliseconds=2.0)
 

@@ -43,21 +43,26 @@ def one_pixel(row: int, column: int) -> onnx.ModelProto:
     return build(nodes, {"weights": weights, "bias": np.array([0, -4], np.float32)}, outputs=2)
 
 
-def colour_filters() -> onnx.ModelProto:
-    """A convolution of 3 filters, 3x3, that see red, green and blue; RELU; the mean; softmax."""
+def colour_filters(order: tuple[int, int, int] = (0, 1, 2)) -> onnx.ModelProto:
+    """A convolution of 3 filters, 3x3, that see red, green and blue; RELU; the mean; softmax.
+
+    `order`: of the channels that it is given.
+    """
     filters = np.zeros((3, 3, 3, 3), np.float32)
     for colour in range(3):
-        filters[colour, colour] = 1 / 9 / 255
+        filters[colour, order.index(colour)] = 1 / 9 / 255
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Gather", ["pixels", "order"], ["ordered"], axis=3),
+        helper.make_node("Transpose", ["ordered"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["planes", "filters", "bias"], ["answers"]),
         helper.make_node("Relu", ["answers"], ["maps"]),
         helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
         helper.make_node("Flatten", ["means"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
-    return build(nodes, {"filters": filters, "bias": np.full(3, -0.1, np.float32)})
+    bias = np.full(3, -0.1, np.float32)
+    return build(nodes, {"filters": filters, "bias": bias, "order": np.array(order, np.int64)})
 
 
 def write(path: Path, graph: onnx.ModelProto, labels: tuple[str, ...]) -> Path:

@@ -69,13 +69,16 @@ def test_maps_are_means_of_the_colour_around() -> None:
     assert maps[1, 2, 3] == pytest.approx(expected, abs=1e-5)
 
 
-def test_first_filters_are_the_files_own() -> None:
-    found = Network(colour_filters()).first_filters()
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_first_filters_are_the_files_own(order: tuple[int, int, int]) -> None:
+    """In the colours that they see, also where the network takes blue first."""
+    found = Network(colour_filters(order)).first_filters()
 
     assert found is not None
     assert found.shape == (3, 3, 3, 3)
     assert found[1, 1] == pytest.approx(np.full((3, 3), 1 / 9 / 255))
     assert not found[1, [0, 2]].any()
+    assert found[0, 0].all()
 
 
 def test_a_value_sees_what_the_layers_before_it_see(network: Network) -> None:
