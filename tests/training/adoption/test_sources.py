@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -180,6 +181,14 @@ def test_quantised(tmp_path: Path, form: QuantFormat, end: str) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
+def test_quantised_from_bytes_on(tmp_path: Path) -> None:
+    before = Network(["N", 8, 8, 3], TensorProto.UINT8).save(tmp_path)
+    model = tmp_path / "quantised.onnx"
+    quantize_static(before, model, Batches(pictures()), weight_type=QuantType.QInt8)
+    agree(adopt(model, *NAMES), pictures(), softmax(asked(model, pictures())))
+
+
+@pytest.mark.usefixtures("quiet")
 def test_quantised_as_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its steps depend on all images of the batch; ours do not see one another."""
     before, model = Network().save(tmp_path), tmp_path / "dynamic.onnx"
@@ -210,9 +219,9 @@ def test_the_packaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_packaged_weights_at_a_size_that_is_too_small(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["efficientnet-lite0", "--size", "63x90", "--output", str(tmp_path / "o.onnx")]
+    words = ["efficientnet-lite0", "--size", "15x90", "--output", str(tmp_path / "o.onnx")]
     assert main(["adopt", *words]) == 2
-    assert "--size: efficientnet-lite0 takes images of 64" in capsys.readouterr().err
+    assert "--size: efficientnet-lite0 takes images of 16" in capsys.readouterr().err
 
 
 def test_packaged_weights_that_are_not_what_was_published(
