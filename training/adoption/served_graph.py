@@ -27,6 +27,7 @@ INNER = "network/"
 # What the operators around the graph need; older graphs are raised to RAISED_OPSET.
 LEAST_OPSET, RAISED_OPSET = 9, 17
 LEAST_IR = 8
+SOFT_RANGE = 4.0  # of logits, from a label's to another's
 _BATCH = "batch"
 
 
@@ -263,20 +264,35 @@ def _loop(
     )
 
 
-def expected(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+def expected(
+    rows: NDArray[np.float32], head: Head, temperature: float = 1.0
+) -> NDArray[np.float64]:
     """The same in numpy: probabilities [N, labels] of the head's numbers, [N, ...]."""
+    if head.activation == "sigmoid":
+        found = rows.reshape(len(rows), -1).astype(np.float64)
+        return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
+    scaled = _logits(rows, head) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def soft_temperature(rows: NDArray[np.float32], head: Head) -> float:
+    """At which answers are not so sure that one cannot be told from another; 1 or above."""
+    if head.activation == "sigmoid":
+        return 1.0
+    return max(1.0, float(np.ptp(_logits(rows, head), axis=1).max()) / SOFT_RANGE)
+
+
+def _logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+    """[N, labels] of a softmax's numbers, [N, ...]."""
     found = rows.reshape(len(rows), -1).astype(np.float64)
     if head.count == 1:
         other = 0 * found if head.numbers == "logits" else 1 - found
         found = np.concatenate([other, found], axis=1)
-    if head.activation == "sigmoid":
-        return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
     if head.numbers == "probabilities":
-        found = np.maximum(found, np.finfo(np.float32).tiny)
-        return np.asarray(found / found.sum(axis=1, keepdims=True))
-    powers = np.exp(found - found.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result
+        return np.asarray(np.log(np.maximum(found, np.finfo(np.float32).tiny)))
+    return found
 
 
 def ask(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -145,6 +145,16 @@ def test_a_graph_for_one_image(
     assert (not onnx.load(tmp_path / "served.onnx").graph.initializer) == is_looped
 
 
+def test_a_mix_up_of_sure_answers_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat, _ = WAYS["mixed"]
+    model = Network([1, 3, 8, 8], flat=flat, sharpness=200.0).save(tmp_path)
+    classifier = adopt(model, *USUAL)
+    assert classifier.predict(pictures()).max(axis=1).min() > 0.999
+    assert LOOP in capsys.readouterr().err
+
+
 def test_a_constant_operator_with_the_batch(tmp_path: Path) -> None:
     shape = onnx.helper.make_node("Constant", [], ["shape"], value=vector("value", 1, 8))
     flat = [shape, node("Reshape", "pooled", "shape", "flat")]
