@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 from training.data.augmentation import augment
 from training.data.batches import Batch
+from training.data.mixing import mixed
 from training.fitting.distillation import Teachers
 from training.fitting.state import TrainingState
 from training.networks.branches import answers_of
@@ -34,16 +35,18 @@ def training_step(state: TrainingState, teachers: Teachers) -> Step:
     `seed`: int32 [2]. `rates`: float32, one for each of the state's groups. What comes before the
     teachers and what comes after them is compiled.
     """
-    labels = len(state.dataset.labels)
+    labels, mixup = len(state.dataset.labels), state.config.recipe.mixup
     change, learn = _change(state), _learn(state)
 
     def step(
         batch: Batch, seed: NDArray[np.int32], rates: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float]:
-        images = change(batch.images, batch.mirrored, seed)
+        images = change(batch.images, batch.mirrored, seed).numpy()
         targets = np.eye(labels, dtype=np.float32)[batch.targets]
+        if mixup:
+            images, targets = mixed(images, targets, seed, mixup)
         if teachers.each:
-            targets = teachers.taught(images.numpy(), targets)
+            targets = teachers.taught(images, targets)
         losses, correct = learn(images, batch.targets, targets, batch.weights, rates)
         return losses.numpy(), float(correct)
 
