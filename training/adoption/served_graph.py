@@ -27,6 +27,7 @@ INNER = "network/"
 # What the operators around the graph need; older graphs are raised to RAISED_OPSET.
 LEAST_OPSET, RAISED_OPSET = 9, 17
 LEAST_IR = 8
+SOFT_RANGE = 4.0  # of logits, from a label's to another's
 _BATCH = "batch"
 
 
@@ -153,8 +154,10 @@ class Adapter:
         before, nodes.nodes = nodes.nodes, []
         answer = _probabilities(nodes, INNER + self.head.name, self.head, temperature)
         body = [*before, enter, *inner.graph.node, *nodes.nodes]
+        weights = [*nodes.constants, *inner.graph.initializer]
         if self.one_by_one:
-            body = [_loop(body, single, answer, self)]
+            body = [_loop(body, weights, single, answer, self)]
+            weights = []
         else:
             body.append(helper.make_node("Identity", [answer], [OUTPUT_NAME], "leave"))
         taken: list[int | str | None] = [_BATCH, *self.size, 3]
@@ -164,7 +167,7 @@ class Adapter:
             model.graph.name or "adopted",
             [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, taken)],
             [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, given)],
-            [*nodes.constants, *inner.graph.initializer],
+            weights,
             sparse_initializer=inner.graph.sparse_initializer,
         )
         whole: onnx.ModelProto = helper.make_model(
@@ -238,35 +241,58 @@ def _of_two(nodes: Nodes, name: str, head: Head) -> str:
 
 
 def _loop(
-    body: Sequence[onnx.NodeProto], single: str, answer: str, adapter: Adapter
+    body: Sequence[onnx.NodeProto],
+    weights: Sequence[onnx.TensorProto],
+    single: str,
+    answer: str,
+    adapter: Adapter,
 ) -> onnx.NodeProto:
-    """The body for each image of the batch."""
+    """The body for each image of the batch.
+
+    The weights are the body's own: onnxruntime fuses and orders only those that it finds there.
+    """
     row = helper.make_node("Squeeze", [answer], ["row"], "row")
     inside = helper.make_graph(
         [*body, row],
         "each_image",
         [helper.make_tensor_value_info(single, TensorProto.UINT8, [*adapter.size, 3])],
         [helper.make_tensor_value_info("row", TensorProto.FLOAT, [adapter.head.labels])],
+        weights,
     )
     return helper.make_node(
         "Scan", [INPUT_NAME], [OUTPUT_NAME], "images", num_scan_inputs=1, body=inside
     )
 
 
-def expected(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+def expected(
+    rows: NDArray[np.float32], head: Head, temperature: float = 1.0
+) -> NDArray[np.float64]:
     """The same in numpy: probabilities [N, labels] of the head's numbers, [N, ...]."""
+    if head.activation == "sigmoid":
+        found = rows.reshape(len(rows), -1).astype(np.float64)
+        return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
+    scaled = _logits(rows, head) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def soft_temperature(rows: NDArray[np.float32], head: Head) -> float:
+    """At which answers are not so sure that one cannot be told from another; 1 or above."""
+    if head.activation == "sigmoid":
+        return 1.0
+    return max(1.0, float(np.ptp(_logits(rows, head), axis=1).max()) / SOFT_RANGE)
+
+
+def _logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+    """[N, labels] of a softmax's numbers, [N, ...]."""
     found = rows.reshape(len(rows), -1).astype(np.float64)
     if head.count == 1:
         other = 0 * found if head.numbers == "logits" else 1 - found
         found = np.concatenate([other, found], axis=1)
-    if head.activation == "sigmoid":
-        return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
     if head.numbers == "probabilities":
-        found = np.maximum(found, np.finfo(np.float32).tiny)
-        return np.asarray(found / found.sum(axis=1, keepdims=True))
-    powers = np.exp(found - found.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result
+        return np.asarray(np.log(np.maximum(found, np.finfo(np.float32).tiny)))
+    return found
 
 
 def ask(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -177,6 +178,14 @@ def test_quantised(tmp_path: Path, form: QuantFormat, end: str) -> None:
     found = asked(model, seen, end)
     expected = softmax(found) if end == "logits" else found / found.sum(axis=1, keepdims=True)
     agree(adopt(model, *NAMES, *PIXELS), pictures(), expected)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quantised_from_bytes_on(tmp_path: Path) -> None:
+    before = Network(["N", 8, 8, 3], TensorProto.UINT8).save(tmp_path)
+    model = tmp_path / "quantised.onnx"
+    quantize_static(before, model, Batches(pictures()), weight_type=QuantType.QInt8)
+    agree(adopt(model, *NAMES), pictures(), softmax(asked(model, pictures())))
 
 
 @pytest.mark.usefixtures("quiet")
