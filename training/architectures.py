@@ -93,7 +93,7 @@ _PRETRAINED_RECIPE = Recipe(
     "relative", "cosine", warmup=0.1, dropout=0.2, depth_decay=0.9, mixup=0.4
 )
 _PRETRAINED_OPTIONS = {
-    "image_size": (96, 96),
+    "image_size": (128, 128),
     "batch_size": 32,
     "learning_rate": 0.01,
     "bias_rate": 0.05,

@@ -29,7 +29,6 @@ FEW_MINUTES = 10  # up to which it is better for any number of images
 # each of them more than once or twice.
 PRETRAINED, PRETRAINED_SIDE, MOST_FOR_PRETRAINED = "efficientnet-lite0", 64, 30_000
 OURS_ALONE = frozenset({"branches", "initial_weights", "mirrored_filters", "width"})
-PRETRAINED_INPUTS = (96, 128)  # enlarged if they must be; a learned network wants details in place
 SHOWN_LABELS = 20  # one below the other; more are listed several to a line
 UNEVEN = 1.5  # times as many images of one label as of another, from where rare ones weigh more
 STEPS_AN_EPOCH = 25
@@ -106,9 +105,11 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
     """Options that suit these images; those `given` are taken into account and not changed."""
     images = _training_images(found, given)
     architecture = given.get("architecture", _architecture(found, images, given))
+    usual = ARCHITECTURES[architecture].options
     is_pretrained = ARCHITECTURES[architecture].is_pretrained
-    side = _side(found, PRETRAINED_INPUTS if is_pretrained else SIDES)
-    size = given.get("image_size", (side, side))
+    side = _side(found)
+    # Enlarged if they must be: filters that were learned elsewhere want details in their places.
+    size = given.get("image_size", usual["image_size"] if is_pretrained else (side, side))
     minutes = given.get("max_minutes", 0)
     epochs = given.get("epochs", MOST_EPOCHS)
     numbers = found.counts.values()
@@ -121,7 +122,6 @@ def suggestions(found: Survey, given: dict[str, Any]) -> dict[str, Any]:
         "class_weighting": 0.5 if is_uneven else 0.0,
         **_AUGMENTATION,
     }
-    usual = ARCHITECTURES[architecture].options
     if is_pretrained:
         wanted |= {name: usual[name] for name in ("batch_size", "learning_rate")}
     elif "batch_size" in usual:  # the rate is known for that many, and follows the root
@@ -157,9 +157,9 @@ def _training_images(found: Survey, given: dict[str, Any]) -> int:
     return max(1, round(found.images * kept))
 
 
-def _side(found: Survey, sides: Sequence[int]) -> int:
-    """The largest of these sides that most images have, or the least."""
-    return max([sides[0], *(side for side in sides if side <= found.side)])
+def _side(found: Survey) -> int:
+    """The largest of SIDES that most images have, or the least."""
+    return max([SIDES[0], *(side for side in SIDES if side <= found.side)])
 
 
 def _batch_size(images: int, size: tuple[int, int]) -> int:

@@ -193,7 +193,7 @@ def test_nothing_is_said_but_the_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert "image size 96x96" in done.stderr
     assert "broken.jpg" in done.stderr
     classifier = Classifier.load(output)
-    assert classifier.input_size == (96, 96)
+    assert classifier.input_size == (128, 128)
     assert (classifier.card.figures.accuracy or 0) > 0.8  # three colours
     assert main(["evaluate", str(output), "--data", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == classifier.card.figures.images

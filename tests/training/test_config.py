@@ -103,5 +103,5 @@ def test_a_backbone_means_its_architecture() -> None:
     config = from_options({"backbone": "keras:MobileNet"})
 
     assert config.architecture == KERAS
-    assert config.image_size == (96, 96)
+    assert config.image_size == (128, 128)
     assert config.network.is_pretrained
