@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from tests.images import photograph
@@ -92,3 +93,21 @@ def test_its_logits_are_those_of_a_pass_in_numpy(
     )
     for model in (trained, served):
         assert np.abs(model(pixels, training=False).numpy() - expected).max() < 1e-3
+
+
+def test_small_images_are_enlarged_inside(source: pretrained.Tensors) -> None:
+    small, large = network(source, (32, 40)), network(source, (96, 120))
+    pixels = np.asarray(photograph(1, 32, 40).convert("RGB"), np.float32)[None]
+
+    enlarged = tf.image.resize(pixels, (96, 120), "bilinear")
+
+    expected = large(enlarged, training=False).numpy()
+    np.testing.assert_allclose(small(pixels, training=False).numpy(), expected, atol=1e-3)
+
+
+def test_the_published_network_is_that_of_the_numpy_pass(source: pretrained.Tensors) -> None:
+    pixels = np.asarray(photograph(1, 64, 64).convert("RGB"), np.float32)[None]
+
+    found = pretrained.imagenet_network((64, 64))(pixels, training=False).numpy()
+
+    assert np.abs(found - numpy_logits(source, pixels.astype(float))).max() < 1e-3
