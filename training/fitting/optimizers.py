@@ -47,13 +47,18 @@ def groups(config: TrainConfig, model: keras.Model) -> list[Group]:
 
 
 def _by_depth(config: TrainConfig, model: keras.Model) -> list[Group]:
-    """Groups of what is equally far from the answer, filters and all else apart."""
+    """Groups of what is equally far from the answer, filters and all else apart.
+
+    What is further from it than `Recipe.learned_blocks` is in none of them.
+    """
     depth_of = backbone.depths(model).__getitem__ if config.backbone else efficientnet.depth_of
     depths: dict[int, list[keras.Variable]] = {}
     for variable in model.trainable_variables:
         depths.setdefault(depth_of(variable.path), []).append(variable)
     found = []
     for depth, these in depths.items():
+        if depth >= config.recipe.learned_blocks:
+            continue
         rate = config.learning_rate * config.recipe.depth_decay**depth
         filters = [v for v in these if len(v.shape) == 4]
         others = [v for v in these if len(v.shape) != 4]

@@ -12,7 +12,6 @@ from training.data.loading import load
 from training.fitting.distillation import load_teachers
 from training.fitting.state import start
 from training.fitting.step import loss_of, multiplying_in, training_step
-from training.networks.inference import predict_logits
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]], np.float32))
 TARGETS = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
@@ -37,11 +36,11 @@ def test_squared_error_is_that_of_the_probabilities() -> None:
 def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig) -> None:
     config = dataclasses.replace(config, architecture="small", width=0.1, shift=0)
     dataset = load(config)
-    model, images = start(config, dataset).model, dataset.train.images
-    before = predict_logits(model, images)
+    model, pixels = start(config, dataset).model, np.asarray(dataset.train.images, np.float32)
+    before = model(pixels, training=False).numpy()
 
     with multiplying_in("bfloat16", model):
-        within = predict_logits(model, images)
+        within = model(pixels, training=False).numpy()
         computed = {layer.name: layer.compute_dtype for layer in model.layers}
         kept = {weight.dtype for weight in model.weights}
 
@@ -49,7 +48,7 @@ def test_bfloat16_is_lent_to_all_convolutions_but_the_first(config: TrainConfig)
     assert coarse == {name for name in computed if name.startswith("conv")}
     assert kept == {"float32"}
     assert 0 < np.abs(within - before).max() < 0.05 * np.abs(before).max()
-    assert np.array_equal(predict_logits(model, images), before)
+    assert np.array_equal(model(pixels, training=False), before)
 
 
 def test_precision_is_given_back_where_the_block_fails(config: TrainConfig) -> None:
