@@ -60,7 +60,7 @@ def test_the_cost_is_that_of_all_branches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "architecture", "side"),
     [
-        ("few-9", "efficientnet-lite0", 96),
+        ("few-9", "efficientnet-lite0", 128),
         ("few-9-small", "small", 64),
         ("few-9-basic", "basic", 64),
     ],

@@ -136,7 +136,7 @@ def test_help_names_every_option_and_command(capsys: pytest.CaptureFixture[str])
         (["--epochs", "few"], 2, "--epochs: invalid int value: 'few'"),
         (["--epoch-number", "3"], 2, "unrecognized arguments: --epoch-number 3"),
         (["report", "m.onnx"], 2, "required: --data"),
-        (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, evaluate, benchmark"),
+        (["repot", "m.onnx"], 2, "'repot' is not one of the commands: train, adopt, evaluate"),
         (["explain", "{model}", "{tmp}/broken/green/0003.png"], 1, "0003.png cannot be read: "),
         (["evaluate", "{tmp}/photos/red/0000.jpg", "--data", "{tmp}/photos"], 1, "0000.jpg"),
     ],
@@ -190,7 +190,7 @@ def test_nothing_is_said_but_the_folder(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert done.returncode == 0, done.stderr
     assert "63 images of 3 labels" in done.stderr
-    assert "image size 96x96" in done.stderr
+    assert "image size 128x128" in done.stderr
     assert "broken.jpg" in done.stderr
     classifier = Classifier.load(output)
     assert classifier.input_size == (128, 128)

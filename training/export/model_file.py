@@ -47,7 +47,7 @@ from training.progress import say
 PARITY_LIMIT = 1e-5
 # Float32 is no more exact in the deepest of them: with random weights, InceptionV3 differs by 8e-5,
 # where Keras is off by 7e-5 from a pass in float64 and the file by 3e-5.
-BACKBONE_PARITY_LIMIT = 1e-3
+PRETRAINED_PARITY_LIMIT = 1e-3
 
 
 class ServedNetwork(tf.Module):  # type: ignore[misc]
@@ -90,7 +90,7 @@ def export(
     """
     draft = draft_path(config.output)
     network = ServedNetwork(model, temperature)
-    limit = BACKBONE_PARITY_LIMIT if config.backbone else PARITY_LIMIT
+    limit = PRETRAINED_PARITY_LIMIT if config.network.is_pretrained else PARITY_LIMIT
     graph = convert(ServedNetwork(served_network(model, config), 1.0), config.architecture)
     try:
         plain = at_temperature(graph, temperature)
