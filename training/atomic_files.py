@@ -6,6 +6,7 @@ import contextlib
 import errno
 import glob
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from training.errors import ExportError
@@ -43,6 +44,23 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def drafted(path: Path, kind: str = "model file") -> Iterator[Path]:
+    """A draft of a file of this kind; it takes the file's place when the block ends well.
+
+    Raises:
+        ExportError: naming the file, and why it cannot be written.
+    """
+    draft = draft_path(path)
+    try:
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise ExportError(f"{kind} {path} cannot be written: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
 

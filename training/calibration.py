@@ -47,6 +47,17 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
     return math.exp(-(low + high) / 2)
 
 
+def logits_of(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Logits whose softmax these probabilities are, of the same shape and type."""
+    return np.asarray(np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)))
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Probabilities of logits [N, labels], of the same type; rows sum to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def calibration_error(
     probabilities: NDArray[np.floating], targets: NDArray[np.integer], bins: int = BINS
 ) -> float:

@@ -28,8 +28,8 @@ from training.adoption.folder import Folder
 from training.adoption.plan import Plan
 from training.adoption.served_graph import Adapter
 from training.adoption.sources import Source
-from training.atomic_files import draft_path, require_writable
-from training.calibration import fit_temperature
+from training.atomic_files import drafted, require_writable
+from training.calibration import fit_temperature, logits_of, softmax
 from training.config import publishable
 from training.errors import AdoptionError, ConfigError
 from training.export import cards
@@ -63,18 +63,10 @@ def adopt(options: argparse.Namespace, words: list[str]) -> ModelCard:
     _say_plan(source, plan)
     form, parity = _working(model, plan, source.name)
     card = _card(source, plan, options, words)
-    draft = draft_path(output)
-    try:
+    with drafted(output) as draft:
         card = _written(form, card, parity, draft)
         if folder is not None:
             card = _measured(form, card, draft, folder)
-        draft.replace(output)
-    except OSError as error:
-        raise AdoptionError(
-            f"model file {output} cannot be written: {error.strerror or error}"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
     _announce(card, output)
     return card
 
@@ -217,14 +209,13 @@ def _measured(form: Form, card: ModelCard, path: Path, folder: Folder) -> ModelC
 
 def _calibrated(found: Answers) -> tuple[NDArray[np.float32], float]:
     """Probabilities at the other half's temperature, [N, labels], and that of all images."""
-    logits = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny)).astype(np.float64)
+    logits = logits_of(found.probabilities).astype(np.float64)
     halves = np.arange(len(logits)) % 2 == 0
     calibrated = np.empty_like(logits)
     for half in (halves, ~halves):
         other = half if half.all() else ~half
-        scaled = logits[half] / fit_temperature(logits[other], found.targets[other])
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        calibrated[half] = powers / powers.sum(axis=1, keepdims=True)
+        temperature = fit_temperature(logits[other], found.targets[other])
+        calibrated[half] = softmax(logits[half] / temperature)
     return calibrated.astype(np.float32), fit_temperature(logits, found.targets)
 
 

@@ -21,6 +21,7 @@ from service.inference.contract import INPUT_NAME, OUTPUT_NAME
 from training.adoption.foreign import ImageInput, first_line, quiet, reason
 from training.adoption.heads import Head
 from training.adoption.normalisation import GREY, Normalisation
+from training.calibration import logits_of, softmax
 from training.errors import AdoptionError
 
 INNER = "network/"
@@ -272,9 +273,7 @@ def expected(
         found = rows.reshape(len(rows), -1).astype(np.float64)
         return 1 / (1 + np.exp(-found)) if head.numbers == "logits" else found
     scaled = _logits(rows, head) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    return softmax(scaled).astype(np.float64)
 
 
 def soft_temperature(rows: NDArray[np.float32], head: Head) -> float:
@@ -291,7 +290,7 @@ def _logits(rows: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
         other = 0 * found if head.numbers == "logits" else 1 - found
         found = np.concatenate([other, found], axis=1)
     if head.numbers == "probabilities":
-        return np.asarray(np.log(np.maximum(found, np.finfo(np.float32).tiny)))
+        return logits_of(found).astype(np.float64)
     return found
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ import tensorflow as tf
 import tf2onnx
 
 from training.export.graphs import store_inputs
+from training.progress import only_errors
 
 OPSET = 18
 
@@ -23,7 +21,7 @@ def to_onnx(function: Any, signature: tf.TensorSpec) -> onnx.ModelProto:
     Raises what tf2onnx does for an operator that it does not know.
     """
     model: onnx.ModelProto
-    with _only_errors("tf2onnx"):  # it tells with a traceback of an optimisation that it leaves out
+    with only_errors("tf2onnx"):  # it tells with a traceback of an optimisation that it leaves out
         model, _ = tf2onnx.convert.from_function(
             function,
             input_signature=[signature],
@@ -37,18 +35,6 @@ def to_onnx(function: Any, signature: tf.TensorSpec) -> onnx.ModelProto:
     }
     store_inputs(model.graph, constants)
     return model
-
-
-@contextlib.contextmanager
-def _only_errors(library: str) -> Iterator[None]:
-    """Have a library log nothing but errors inside the block."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _erfc(context: Any, node: Any, _name: str, _arguments: Any) -> None:

@@ -28,8 +28,8 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
-from training.atomic_files import draft_path
-from training.calibration import fit_temperature
+from training.atomic_files import draft_path, drafted
+from training.calibration import fit_temperature, logits_of
 from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
@@ -88,11 +88,10 @@ def export(
             quantised and not worth it, or it cannot be written.
         service.inference.errors.ModelError: the service would not open the file.
     """
-    draft = draft_path(config.output)
     network = ServedNetwork(model, temperature)
     limit = PRETRAINED_PARITY_LIMIT if config.network.is_pretrained else PARITY_LIMIT
     graph = convert(ServedNetwork(served_network(model, config), 1.0), config.architecture)
-    try:
+    with drafted(config.output) as draft:
         plain = at_temperature(graph, temperature)
         card = provisional_card(plain, temperature, config, dataset)
         cards.save(plain, card, draft)
@@ -106,13 +105,6 @@ def export(
         cards.save(plain, card, draft)
         if Classifier.load(draft).card != card:
             raise ExportError(f"{config.output}: the card is not read as it was written")
-        draft.replace(config.output)
-    except OSError as error:
-        raise ExportError(
-            f"model file {config.output} cannot be written: {error.strerror or error}"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return card
 
 
@@ -163,8 +155,7 @@ def quantise(
             f"--quantize: refused, as {reason}: {found}; --no-quantize exports it in floats"
         )
     beside("test", dataset.test)
-    logits = np.log(np.maximum(answers, np.finfo(np.float32).tiny))
-    temperature = fit_temperature(logits, dataset.validation.targets)
+    temperature = fit_temperature(logits_of(answers), dataset.validation.targets)
     return at_temperature(small, temperature), temperature
 
 

@@ -6,7 +6,6 @@ Dequantize), weights per channel, activations by the ranges that training images
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from onnxruntime.quantization import (
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
 from training.data.pixels import Images, spread
+from training.progress import only_errors
 
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 500, 50
 QUANTISED = ["Conv", "Relu", "Clip", "MaxPool", "GlobalAveragePool", "Add", "MatMul", "Gemm"]
@@ -96,9 +96,7 @@ def quantised(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"
         before.write_bytes(model.SerializeToString())
-        level = logging.root.level
-        logging.root.setLevel(logging.ERROR)  # it recommends a pass that has nothing to do here
-        try:
+        with only_errors():  # it recommends a pass that has nothing to do here
             quantize_static(
                 str(before),
                 str(after),
@@ -112,8 +110,6 @@ def quantised(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options=RANGES,
             )
-        finally:
-            logging.root.setLevel(level)
         return onnx.load(after)
 
 

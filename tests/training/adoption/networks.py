@@ -18,6 +18,7 @@ from tests.images import photograph
 from training.cli import main
 
 LABELS = ("ant", "bee", "cat", "dog")
+NAMES = ("--labels", ",".join(LABELS))
 NUMPY: dict[int, Any] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.FLOAT16: np.float16,

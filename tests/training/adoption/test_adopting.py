@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 from service.inference.contract import METADATA_KEY, NOTHING_MEASURED
 from tests.training.adoption.networks import (
     LABELS,
+    NAMES,
     NUMPY,
     Network,
     adopt,
@@ -25,7 +26,6 @@ from tests.training.adoption.networks import (
 from tests.training.conftest import COLOURS, fill_folder
 from training.cli import main
 
-NAMES = ("--labels", ",".join(LABELS))
 USUAL = (*NAMES, "--preprocess", "imagenet")
 LOOP = "one image after another"
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from tests.training.adoption.networks import (
     LABELS,
+    NAMES,
     Floats,
     Network,
     adopt,
@@ -23,7 +24,6 @@ from tests.training.adoption.networks import (
 )
 from training.cli import main
 
-NAMES = ("--labels", ",".join(LABELS))
 PIXELS = ("--preprocess", "imagenet")
 
 

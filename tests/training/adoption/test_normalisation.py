@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.adoption.networks import (
-    LABELS,
+    NAMES,
     Network,
     adopt,
     agree,
@@ -19,8 +19,6 @@ from tests.training.adoption.networks import (
     softmax,
 )
 from training.adoption.normalisation import PIXELS, PRESETS, UNIT, from_figures
-
-NAMES = ("--labels", ",".join(LABELS))
 
 
 def first(values: NDArray[Any]) -> NDArray[np.float32]:

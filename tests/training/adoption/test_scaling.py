@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.training.adoption.networks import (
-    LABELS,
+    NAMES,
     Network,
     adopt,
     agree,
@@ -18,8 +18,6 @@ from tests.training.adoption.networks import (
     softmax,
 )
 from training.cli import main
-
-NAMES = ("--labels", ",".join(LABELS))
 
 
 def constant(name: str, *values: float) -> onnx.TensorProto:

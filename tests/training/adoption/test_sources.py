@@ -24,6 +24,7 @@ from onnxruntime.quantization import (
 
 from tests.training.adoption.networks import (
     LABELS,
+    NAMES,
     Network,
     adopt,
     agree,
@@ -38,7 +39,6 @@ from training.cli import main
 # Of Keras, as it saves weights with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-NAMES = ("--labels", ",".join(LABELS))
 PIXELS = ("--preprocess", "imagenet")
 
 
