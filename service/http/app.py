@@ -5,6 +5,7 @@ from werkzeug.exceptions import HTTPException
 
 from service.http import health, predict
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
+from service.http.root_path import under_root
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -36,11 +37,13 @@ def create_app(
     app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
     install(app, service)
     app.register_blueprint(predict.blueprint)
-    app.register_blueprint(health.blueprint)
+    health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _refuse)
+    if service.settings.root_path:
+        app.wsgi_app = under_root(app.wsgi_app, service.settings.root_path)  # type: ignore[assignment,method-assign]
     service.slot.set_ready(ready=True)
     return app
 
@@ -48,7 +51,7 @@ def create_app(
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings.request_timeout
+        request.method, request.headers, service.settings
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:

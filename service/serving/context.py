@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.runtime.records import RequestRecord
+from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
+from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,13 +38,14 @@ class RequestContext:
 
     ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
     admission counts it; ``abandoned``: the client has disconnected or was told that its time is
-    over; ``ended``: when it was answered.
+    over; ``ended``: when it was answered. ``cors``: headers of its answer, for browsers.
     """
 
     request_id: str
     method: str
     started: float
     deadline: float
+    cors: dict[str, str] = field(default_factory=dict)
     route: str = UNMATCHED
     bytes_in: int = 0
     phases: dict[str, float] = field(default_factory=dict)
@@ -54,10 +57,21 @@ class RequestContext:
     ended: float | None = None
 
     @classmethod
-    def begin(cls, method: str, headers: Headers, timeout: float) -> "RequestContext":
-        """A request whose head has just been read, with ``timeout`` seconds to be answered in."""
+    def begin(cls, method: str, headers: Headers, settings: Settings) -> "RequestContext":
+        """A request whose head has just been read: its time begins."""
         now = time.monotonic()
-        return cls(request_id_of(headers), method, now, now + timeout)
+        return cls(
+            request_id_of(headers),
+            method,
+            now,
+            now + settings.request_timeout,
+            cors=cors_headers(
+                settings.cors_origins,
+                headers.get("Origin", ""),
+                preflight=method == "OPTIONS"
+                and bool(headers.get("Access-Control-Request-Method", "")),
+            ),
+        )
 
     @property
     def remaining(self) -> float:
