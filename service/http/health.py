@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 
 from service.http.current import current_service
 from service.runtime.metrics import MEDIA_TYPE
+from service.serving.answers import Health, ModelVersion, Status
 from service.serving.errors import NotReady
 
 METRICS = "/metrics"
@@ -19,22 +20,21 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/health/live")
 def live() -> Response:
     """The process answers."""
-    return _json({"status": "live"})
+    return _json(Status("live"))
 
 
 @blueprint.get("/health/ready")
 def ready() -> Response:
     """Every worker has answered its warm-up, and the service is not draining."""
     _check_ready()
-    return _json({"status": "ready"})
+    return _json(Status("ready"))
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
     _check_ready()
-    card = current_service().models.current.card
-    return _json({"status": "ready", "model": {"name": card.name, "version": card.version}})
+    return _json(Health("ready", ModelVersion.of(current_service().models.current)))
 
 
 @blueprint.get(METRICS)
@@ -55,5 +55,5 @@ def _check_ready() -> None:
         raise NotReady("a worker has not answered its warm-up yet")
 
 
-def _json(content: dict[str, object]) -> Response:
+def _json(content: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(content), content_type="application/json")

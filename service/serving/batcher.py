@@ -17,8 +17,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from service.inference.classifier import Classifier, Selection
 from service.inference.errors import ImageError, InvalidAnswer
+from service.serving.answers import BatchPredictions, FileResult, ModelVersion, Predictions
 from service.serving.context import RequestContext
 from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles, UnsupportedCoding
 from service.serving.parameters import parse_selection
@@ -102,14 +105,15 @@ class Batcher:
             raise MissingImage(NO_FILE)
         if len(files) > self._max_files:
             raise TooManyFiles(f"the form holds {len(files)} files, {self._max_files} are allowed")
-        results: list[dict[str, object]] = []
+        results: list[FileResult] = []
         for start in range(0, len(files), self._max_batch_size):
             some = files[start : start + self._max_batch_size]
             images = [
                 self._decoded_file(one, classifier, selection, request.context) for one in some
             ]
             results += self._results(some, images, request.context)
-        return self._pipeline.encode(classifier, {"results": results})
+        answer = BatchPredictions(ModelVersion.of(classifier), results)
+        return msgspec.json.encode(answer)
 
     def _decoded_file(
         self, file: Upload, classifier: Classifier, selection: Selection, context: RequestContext
@@ -125,18 +129,17 @@ class Batcher:
         files: Sequence[Upload],
         images: Sequence[Decoded | Exception],
         context: RequestContext,
-    ) -> list[dict[str, object]]:
+    ) -> list[FileResult]:
         outcomes = iter(self._predict([one for one in images if isinstance(one, Decoded)], context))
-        results: list[dict[str, object]] = []
+        results: list[FileResult] = []
         for file, image in zip(files, images, strict=True):
-            result: dict[str, object] = {"filename": file.filename}
             outcome = next(outcomes) if isinstance(image, Decoded) else image
             if isinstance(outcome, _OF_ONE_FILE):
-                result["problem"] = problem_of(outcome)
+                result = FileResult(file.filename, problem=problem_of(outcome))
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
-                result["predictions"] = outcome
+                result = FileResult(file.filename, outcome)
             results.append(result)
         return results
 
@@ -276,7 +279,7 @@ class Batcher:
         if isinstance(outcome, Exception):
             return outcome
         try:
-            return self._pipeline.encode(classifier, {"predictions": outcome})
+            return msgspec.json.encode(Predictions(ModelVersion.of(classifier), outcome))
         except Exception as error:  # noqa: BLE001  the client gets an answer
             return error
 

@@ -1,4 +1,4 @@
-"""Decode, predict, encode: the phases of one prediction, each written once.
+"""Decode, predict: the phases of one prediction, each written once.
 
 Every way to a prediction goes through here: a single image, a form of many, the asyncio worker,
 Flask under gthread. ``batcher`` decides which thread runs a phase, and which images are predicted
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -153,12 +152,6 @@ class Pipeline:
                 }
         _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
-
-    def encode(self, classifier: Classifier, content: dict[str, object]) -> bytes:
-        """The JSON body of a 200: the model that answered, then ``content``."""
-        card = classifier.card
-        model = {"name": card.name, "version": card.version}
-        return msgspec.json.encode({"model": model, **content})
 
 
 def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
