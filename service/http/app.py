@@ -5,6 +5,7 @@ from werkzeug.exceptions import HTTPException
 
 from service.http import health, predict
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
+from service.http.openapi import routes as openapi
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -37,6 +38,7 @@ def create_app(
     install(app, service)
     app.register_blueprint(predict.blueprint)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(openapi.blueprint)
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _refuse_http)
@@ -60,7 +62,8 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     service, context = current_service(), current_context()
-    response.headers.update(responses.common_headers(context))
+    for name, value in responses.common_headers(context).items():
+        response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
     return response

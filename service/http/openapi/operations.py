@@ -1,0 +1,206 @@
+"""The parts that descriptions of operations are put together from.
+
+Schemas of answers come from the types that are encoded, statuses and headers of errors from
+``serving.problems``: here they are only pointed at.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from textwrap import dedent
+from typing import Any
+
+import msgspec
+
+from service.http.openapi import examples
+from service.serving.errors import (
+    BadBody,
+    BodyTimeout,
+    DeadlineExceeded,
+    Overloaded,
+    Unauthorized,
+)
+from service.serving.problems import (
+    KINDS,
+    MEDIA_TYPE,
+    Problem,
+    problem_headers,
+    problem_of,
+    problem_of_status,
+)
+
+JsonObject = dict[str, Any]
+
+# What any request may be answered with, whichever route it asks for.
+MALFORMED: dict[int, str] = {
+    400: "The request is not valid HTTP",
+    414: "The request target is too long",
+    417: "An unknown expectation",
+    431: "Header fields are too long or too many",
+    500: "An error in the service; the log has it under the request's id",
+    501: "An unknown transfer coding",
+}
+# And one that asks for no route, or for one that does not take its method.
+UNROUTED: dict[int, str] = {
+    404: "No such route",
+    405: "The route does not take this method",
+}
+_ANY_REQUEST = (BadBody, BodyTimeout, Overloaded, DeadlineExceeded)
+
+
+def reference(kind: str, name: str) -> JsonObject:
+    """A pointer to a component: of ``schemas``, ``responses``, ``parameters`` or ``headers``."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def text_of(text: str) -> str:
+    """Text as it is written in code, without its indentation."""
+    return dedent(text).strip()
+
+
+# ---- operations ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path.
+
+    Args:
+        name: its ``operationId``, after which clients name their functions.
+        summary: in a few words.
+        description: what it does, in Markdown.
+        tag: the group of operations that it belongs to.
+        answers: what is no error, by status.
+        errors: the domain errors that it may be answered with, beyond those of any request.
+        needs_key: whether a key is asked for where keys are set.
+        parameters: of query, path and head.
+        body: its ``requestBody``.
+    """
+
+    name: str
+    summary: str
+    description: str
+    tag: str
+    answers: Mapping[int, JsonObject]
+    errors: Sequence[type[Exception]] = ()
+    needs_key: bool = True
+    parameters: Sequence[JsonObject] = ()
+    body: JsonObject | None = None
+
+    def described(self) -> JsonObject:
+        """The operation object of OpenAPI."""
+        refused = [*self.errors, *([Unauthorized] if self.needs_key else [])]
+        answered = {str(status): answer for status, answer in self.answers.items()}
+        return {
+            "operationId": self.name,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": text_of(self.description),
+            "parameters": [*self.parameters, reference("parameters", "RequestId")],
+            **({"requestBody": self.body} if self.body else {}),
+            "responses": answered | responses(refused),
+            **({} if self.needs_key else {"security": []}),
+        }
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+def answer(
+    description: str,
+    content: JsonObject | None = None,
+    headers: Iterable[str] = (),
+) -> JsonObject:
+    """An answer with ``X-Request-ID`` and the headers of these names."""
+    named = ("X-Request-ID", *headers)
+    described: JsonObject = {
+        "description": description,
+        "headers": {name: reference("headers", name) for name in named},
+    }
+    return described | ({"content": content} if content else {})
+
+
+def json_answer(
+    description: str, example: msgspec.Struct, headers: Iterable[str] = ()
+) -> JsonObject:
+    """An answer whose body is a struct of the example's type."""
+    return answer(description, json_content(example), headers)
+
+
+def json_content(example: msgspec.Struct) -> JsonObject:
+    """JSON with the schema of the example's type."""
+    schema = reference("schemas", type(example).__name__)
+    return {"application/json": {"schema": schema, "example": msgspec.to_builtins(example)}}
+
+
+def responses(errors: Iterable[type[Exception]]) -> JsonObject:
+    """All errors of an operation, by status: these, and those of any request."""
+
+    def status_of(error: type[Exception]) -> int:
+        return KINDS[error].status
+
+    own = {
+        status: list(kinds) for status, kinds in groupby(sorted(errors, key=status_of), status_of)
+    }
+    shared = {*MALFORMED, *map(status_of, _ANY_REQUEST)} - own.keys()
+    found = {str(status): _refusal(status, kinds) for status, kinds in own.items()}
+    found |= {str(status): reference("responses", f"Problem{status}") for status in shared}
+    return dict(sorted(found.items()))
+
+
+def shared_responses() -> JsonObject:
+    """The components that ``responses`` points at, and those that belong to no route."""
+    found = {f"Problem{status}": _refusal(status, []) for status in MALFORMED | UNROUTED}
+    found["Problem405"]["headers"]["Allow"] = reference("headers", "Allow")
+    found |= {
+        f"Problem{KINDS[error].status}": _refusal(KINDS[error].status, [error])
+        for error in _ANY_REQUEST
+    }
+    return dict(sorted(found.items()))
+
+
+def _refusal(status: int, errors: Sequence[type[Exception]]) -> JsonObject:
+    problems = {
+        KINDS[error].slug: problem_of(error(examples.DETAILS[error]), examples.REQUEST_ID)
+        for error in errors
+    }
+    plain = (MALFORMED | UNROUTED).get(status)
+    if plain:
+        problems["about-blank"] = problem_of_status(status, plain, examples.REQUEST_ID)
+    titles = [
+        f"`{name}`: {problem.title}"
+        for name, problem in problems.items()
+        if problem.type != "about:blank"
+    ]
+    described = answer("; ".join([*titles, *([plain] if plain else [])]), _content(problems))
+    for problem in problems.values():
+        names = problem_headers(problem).keys() - {"Content-Type"}
+        described["headers"] |= {name: reference("headers", name) for name in sorted(names)}
+    return described
+
+
+def _content(problems: Mapping[str, Problem]) -> JsonObject:
+    shown = {name: {"value": msgspec.to_builtins(problem)} for name, problem in problems.items()}
+    return {MEDIA_TYPE: {"schema": reference("schemas", "Problem"), "examples": shown}}
+
+
+# ---- requests ------------------------------------------------------------------------------------
+
+
+def binary(media_type: str) -> JsonObject:
+    """Bytes of a media type.
+
+    ``contentMediaType`` is the way of OpenAPI 3.1; generators of clients know ``format: binary``.
+    """
+    return {"type": "string", "format": "binary", "contentMediaType": media_type}
+
+
+def query(name: str, description: str, schema: JsonObject, example: Any) -> JsonObject:
+    """A parameter of the query string that may be left out."""
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
