@@ -6,7 +6,6 @@ Schemas of answers come from the types that are encoded, statuses and headers of
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from textwrap import dedent
 from typing import Any
 
@@ -89,7 +88,6 @@ class Operation:
 
     def described(self) -> JsonObject:
         """The operation object of OpenAPI."""
-        refused = [*self.errors, *([Unauthorized] if self.needs_key else [])]
         answered = {str(status): answer for status, answer in self.answers.items()}
         return {
             "operationId": self.name,
@@ -98,7 +96,7 @@ class Operation:
             "description": text_of(self.description),
             "parameters": [*self.parameters, reference("parameters", "RequestId")],
             **({"requestBody": self.body} if self.body else {}),
-            "responses": answered | responses(refused),
+            "responses": answered | responses(self.errors, needs_key=self.needs_key),
             **({} if self.needs_key else {"security": []}),
         }
 
@@ -133,30 +131,31 @@ def json_content(example: msgspec.Struct) -> JsonObject:
     return {"application/json": {"schema": schema, "example": msgspec.to_builtins(example)}}
 
 
-def responses(errors: Iterable[type[Exception]]) -> JsonObject:
+def responses(errors: Iterable[type[Exception]], *, needs_key: bool) -> JsonObject:
     """All errors of an operation, by status: these, and those of any request."""
-
-    def status_of(error: type[Exception]) -> int:
-        return KINDS[error].status
-
-    own = {
-        status: list(kinds) for status, kinds in groupby(sorted(errors, key=status_of), status_of)
-    }
-    shared = {*MALFORMED, *map(status_of, _ANY_REQUEST)} - own.keys()
-    found = {str(status): _refusal(status, kinds) for status, kinds in own.items()}
-    found |= {str(status): reference("responses", f"Problem{status}") for status in shared}
+    anyway = {*_ANY_REQUEST, Unauthorized} if needs_key else {*_ANY_REQUEST}
+    found = {str(status): reference("responses", f"Problem{status}") for status in MALFORMED}
+    for status, kinds in _by_status({*errors, *anyway}).items():
+        shared = anyway.issuperset(kinds)
+        pointer = reference("responses", f"Problem{status}")
+        found[str(status)] = pointer if shared else _refusal(status, kinds)
     return dict(sorted(found.items()))
 
 
 def shared_responses() -> JsonObject:
     """The components that ``responses`` points at, and those that belong to no route."""
-    found = {f"Problem{status}": _refusal(status, []) for status in MALFORMED | UNROUTED}
-    found["Problem405"]["headers"]["Allow"] = reference("headers", "Allow")
-    found |= {
-        f"Problem{KINDS[error].status}": _refusal(KINDS[error].status, [error])
-        for error in _ANY_REQUEST
-    }
-    return dict(sorted(found.items()))
+    found = {status: _refusal(status, []) for status in MALFORMED | UNROUTED}
+    for status, kinds in _by_status({*_ANY_REQUEST, Unauthorized}).items():
+        found[status] = _refusal(status, kinds)
+    found[405]["headers"]["Allow"] = reference("headers", "Allow")
+    return {f"Problem{status}": found[status] for status in sorted(found)}
+
+
+def _by_status(errors: Iterable[type[Exception]]) -> dict[int, list[type[Exception]]]:
+    found: dict[int, list[type[Exception]]] = {}
+    for error in sorted(errors, key=lambda error: KINDS[error].slug):
+        found.setdefault(KINDS[error].status, []).append(error)
+    return found
 
 
 def _refusal(status: int, errors: Sequence[type[Exception]]) -> JsonObject:
