@@ -36,7 +36,6 @@ def _cacheable(response: Response) -> Response:
     if etag and request.if_none_match.contains_weak(etag):
         response = Response(status=304)
         response.set_etag(etag)
-        del response.headers["Content-Type"]
     response.headers["Cache-Control"] = "no-cache"
     return response
 
