@@ -3,9 +3,11 @@
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from service.http import health, predict
+from service.http import health, images, model
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
+from service.http.endpoints import Endpoint, Endpoints
 from service.http.openapi import routes as openapi
+from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -32,11 +34,13 @@ def create_app(
         SettingsError: a setting cannot be understood or used.
         ModelError: the model cannot be used.
     """
-    service = Service.build(settings, classifier, slot)
+    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
+    endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
     app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
-    install(app, service)
-    app.register_blueprint(predict.blueprint)
+    install(app, service, endpoints)
+    images.add_routes(app, endpoints)
+    app.register_blueprint(model.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.before_request(_begin)
@@ -47,16 +51,21 @@ def create_app(
     return app
 
 
+def _endpoints(service: Service) -> tuple[Endpoint, ...]:
+    """The routes of all wire formats that take images."""
+    return PredictFormat(service.settings, service.models).endpoints
+
+
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings.request_timeout
+        request.method, request.headers, service.settings.request_timeout, request.path
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:
         return  # a browser asks without the key whether it may send one
     if rule is not None:
-        g.context.route = rule.rule
+        g.context.route = rule.rule.replace("<", "{").replace(">", "}")
     service.auth.check(request.path, request.headers)
 
 

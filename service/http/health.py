@@ -4,15 +4,31 @@ None of them waits for a prediction: they take no part in admission, and there a
 threads than predictions in flight.
 """
 
+from typing import Literal
+
 import msgspec
 from flask import Blueprint, Response
 
 from service.http.current import current_service
+from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
-from service.serving.answers import Health, ModelVersion, Status
 from service.serving.errors import NotReady
 
 METRICS = "/metrics"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a probe asks for."""
+
+    status: Literal["live", "ready"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The service is ready, and which model answers."""
+
+    status: Literal["ready"]
+    model: ModelName
+
 
 blueprint = Blueprint("health", __name__)
 
@@ -34,7 +50,7 @@ def ready() -> Response:
 def health() -> Response:
     """The same, and which model answers."""
     _check_ready()
-    return _json(Health("ready", ModelVersion.of(current_service().models.current)))
+    return _json(Health("ready", ModelName.of(current_service().models.current)))
 
 
 @blueprint.get(METRICS)

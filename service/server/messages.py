@@ -84,6 +84,12 @@ class Head(NamedTuple):
         )
 
     @property
+    def text_path(self) -> str:
+        """The path as text: ``path`` holds a character for each byte (PEP 3333)."""
+        path = self.path
+        return path if path.isascii() else path.encode("latin-1").decode(errors="replace")
+
+    @property
     def expects_continue(self) -> bool:
         """Whether the client waits for a 100 before it sends the body (RFC 9110, 10.1.1)."""
         return self.version == "1.1" and self.headers.get("Expect", "").lower() == "100-continue"

@@ -43,6 +43,7 @@ class RequestContext:
     method: str
     started: float
     deadline: float
+    path: str = ""
     route: str = UNMATCHED
     bytes_in: int = 0
     phases: dict[str, float] = field(default_factory=dict)
@@ -54,10 +55,15 @@ class RequestContext:
     ended: float | None = None
 
     @classmethod
-    def begin(cls, method: str, headers: Headers, timeout: float) -> "RequestContext":
-        """A request whose head has just been read, with ``timeout`` seconds to be answered in."""
+    def begin(
+        cls, method: str, headers: Headers, timeout: float, path: str = ""
+    ) -> "RequestContext":
+        """A request whose head has just been read, with ``timeout`` seconds to be answered in.
+
+        ``path`` is empty where the head could not be read.
+        """
         now = time.monotonic()
-        return cls(request_id_of(headers), method, now, now + timeout)
+        return cls(request_id_of(headers), method, now, now + timeout, path)
 
     @property
     def remaining(self) -> float:

@@ -7,6 +7,7 @@ refused, once, and the old model stays. The same bytes in another file are no ne
 """
 
 import logging
+from collections.abc import Mapping
 from hashlib import sha256
 
 from service.inference.classifier import Classifier, FileState, file_state, read_model
@@ -15,7 +16,11 @@ from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing, file_size
+from service.serving.errors import UnknownModel
 from service.settings import PREFIX, SettingsError
+
+# Other protocols count versions. One file is served, whatever the version on its card.
+VERSION = "1"
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -52,6 +57,32 @@ class Models:
         self.current = classifier or self._first()
         if classifier:
             self._report(classifier)
+
+    @property
+    def name(self) -> str:
+        """The name under which other protocols ask for the model that answers."""
+        return self.current.card.name
+
+    def find(self, arguments: Mapping[str, str]) -> Classifier:
+        """The model that a path asks for.
+
+        Args:
+            arguments: ``name``, ``version`` and ``label`` (of a version), as far as the path has
+                them.
+
+        Raises:
+            UnknownModel: none of that name is served, or not in that version.
+        """
+        current, name = self.current, self.name
+        if arguments.get("name", name) != name:
+            raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
+        if arguments.get("version", VERSION) != VERSION:
+            raise UnknownModel(
+                f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
+            )
+        if "label" in arguments:
+            raise UnknownModel(f"{name!r} has no version labels, ask for version {VERSION!r}")
+        return current
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""

@@ -14,7 +14,6 @@ from service.inference.classifier import Classifier, Prediction, Selection
 from service.inference.errors import ImageError, InvalidAnswer, ModelError
 from service.inference.imaging import decode_image
 from service.runtime.machine import available_cores
-from service.serving.answers import ModelVersion
 from service.serving.problems import Problem, problem_of
 
 Result = list[Prediction] | Problem
@@ -98,7 +97,7 @@ def csv_writer(output: _Output) -> Any:
 
 def jsonl_writer(output: _Output, classifier: Classifier) -> Any:
     """One object a file: as over HTTP, with the file's name."""
-    model = ModelVersion.of(classifier)
+    model = {"name": classifier.card.name, "version": classifier.card.version}
 
     def write(file: Path, result: Result) -> None:
         key = "problem" if isinstance(result, Problem) else "predictions"

@@ -8,17 +8,18 @@ from typing import Any
 import msgspec
 
 import service
+from service.http.health import Health, Status
 from service.http.openapi.operations import JsonObject, shared_responses, text_of
 from service.http.openapi.paths import PARAMETERS, paths
+from service.http.predict import Answer, BatchAnswer, JsonRequest
 from service.inference.contract import ModelCard
-from service.serving.answers import BatchPredictions, Health, Predictions, Status
 from service.serving.problems import RETRY_AFTER_SECONDS, Problem
 from service.settings import Settings, SettingsError
 
 _BAD_SETTING = 2
 
 # What is encoded; the types that these hold follow by themselves.
-_ENCODED = (Predictions, BatchPredictions, ModelCard, Status, Health, Problem)
+_ENCODED = (Answer, BatchAnswer, JsonRequest, ModelCard, Status, Health, Problem)
 
 _DESCRIPTION = text_of(
     """

@@ -1,5 +1,7 @@
 """Examples for the description: one of each type, and a detail of each error."""
 
+from service.http.health import Health, Status
+from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.inference import errors as inference
 from service.inference.classifier import Prediction
 from service.inference.contract import (
@@ -11,14 +13,6 @@ from service.inference.contract import (
     TrainingData,
 )
 from service.serving import errors as serving
-from service.serving.answers import (
-    BatchPredictions,
-    FileResult,
-    Health,
-    ModelVersion,
-    Predictions,
-    Status,
-)
 from service.serving.problems import problem_of
 
 REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -34,6 +28,8 @@ DETAILS: dict[type[Exception], str] = {
     serving.BadParameter: "top_k has to be a whole number of at least 1",
     serving.BadBody: "the body ended after 1000 of 2000 bytes",
     serving.MissingImage: "the form holds 2 files, send exactly one",
+    serving.UnknownModel: "no model 'dogs' is served here, there is 'pets'",
+    serving.BadTensor: "the tensor has shape [1, 28, 28, 3], [n, 96, 96, 3] is expected",
     serving.WrongMediaType: "the body is declared as text/html, send an image's bytes as image/…",
     serving.UnsupportedCoding: "the bytes are declared as gzip: send them without a coding",
     serving.BodyTooLarge: "the body has 30000000 bytes, 20000000 are allowed",
@@ -44,11 +40,17 @@ DETAILS: dict[type[Exception], str] = {
     serving.DeadlineExceeded: "the request was not answered within 30 s",
 }
 
-_MODEL = ModelVersion("cifar10-deep", "2026-11-20")
+_MODEL = ModelName("cifar10-deep", "2026-11-20")
 _RANKED = [Prediction("cat", 0.93), Prediction("dog", 0.04)]
 
-PREDICTIONS = Predictions(_MODEL, _RANKED)
-BATCH_PREDICTIONS = BatchPredictions(
+# A PNG of one pixel.
+IMAGE_IN_BASE64 = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4oREFAAMGAUszneddAAAAAElFTkSuQmCC"
+)
+JSON_REQUEST = JsonRequest(IMAGE_IN_BASE64, top_k=3, min_probability=0.1)
+
+ANSWER = Answer(_MODEL, _RANKED)
+BATCH_ANSWER = BatchAnswer(
     _MODEL,
     [
         FileResult("a.jpg", _RANKED),

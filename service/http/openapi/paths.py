@@ -7,9 +7,11 @@ from service.http.openapi.operations import (
     answer,
     binary,
     json_answer,
+    json_content,
     query,
     reference,
 )
+from service.http.predict import PREDICT, PREDICT_BATCH
 from service.inference.errors import (
     BrokenImage,
     EmptyImage,
@@ -19,7 +21,6 @@ from service.inference.errors import (
 )
 from service.inference.formats import MEDIA_TYPES
 from service.serving.auth import open_paths
-from service.serving.endpoints import PREDICT, PREDICT_BATCH
 from service.serving.errors import (
     BadBody,
     BadParameter,
@@ -95,15 +96,17 @@ def _predict(settings: Settings) -> Operation:
         name="predict",
         summary="A probability for every label",
         description="""
-        Takes one image: the raw bytes as the body, or a form with exactly one file.
+        Takes one image: the raw bytes as the body, a form with exactly one file, or JSON that holds
+        it in base64 or as a data URL. The bytes decide which format it has, not its name and not
+        its declared type.
 
-        The bytes decide which format an image has, not its name and not its declared type. Sorted
-        by probability, the highest first.
+        The answer is sorted by probability, the highest first. What JSON says of labels wins over
+        the query.
         """,
         tag="predictions",
         parameters=_SELECTION,
         body=_image_body(settings),
-        answers={200: json_answer("The predictions for the image.", examples.PREDICTIONS)},
+        answers={200: json_answer("The predictions for the image.", examples.ANSWER)},
         errors=[*_REQUEST_ERRORS, *_IMAGE_ERRORS],
     )
 
@@ -120,7 +123,7 @@ def _predict_batch(settings: Settings) -> Operation:
         tag="predictions",
         parameters=_SELECTION,
         body=_files_body(settings),
-        answers={200: json_answer("One result for each file.", examples.BATCH_PREDICTIONS)},
+        answers={200: json_answer("One result for each file.", examples.BATCH_ANSWER)},
         errors=_REQUEST_ERRORS,
     )
 
@@ -218,6 +221,7 @@ def _cached(whole: JsonObject) -> dict[int, JsonObject]:
 def _image_body(settings: Settings) -> JsonObject:
     content = {name: {"schema": binary(name)} for name in (*_media_types(settings), BYTES)}
     content[MULTIPART] = _form(settings, "image", binary(BYTES))
+    content |= json_content(examples.JSON_REQUEST)
     return {
         "description": f"An image of at most {settings.max_image_bytes:,} bytes.",
         "required": True,
