@@ -10,6 +10,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from service.http.openapi.document import document
+from service.http.openapi.operations import shape_of_errors
 from service.settings import Settings
 
 # Without an operation of their own, because every path has them.
@@ -38,7 +39,7 @@ def check_answer(method: str, path: str, status: int, headers: Headers, body: by
         assert allowed == {name.upper() for name in operations}, allowed
         return
     operation = operations.get("get" if method == "HEAD" else method.lower())
-    known = _responses() if operation is None else operation["responses"]
+    known = _responses(path) if operation is None else operation["responses"]
     told = f"{method} {path}: {status} is not described"
     assert str(status) in known, told
     _check(_resolved(known[str(status)]), headers, None if method == "HEAD" else body)
@@ -108,15 +109,21 @@ def _operations(target: str) -> dict[str, Any]:
     return found
 
 
-def _responses() -> dict[str, Any]:
+def _responses(path: str) -> dict[str, Any]:
     """Of a request without an operation, by status."""
+    shape = shape_of_errors(path)
     components = _document()["components"]["responses"]
-    return {name.removeprefix("Problem"): response for name, response in components.items()}
+    return {
+        name.removeprefix(shape): response
+        for name, response in components.items()
+        if name.startswith(shape)
+    }
 
 
 def _all_responses(status: str) -> Iterator[dict[str, Any]]:
-    if status in _responses():
-        yield _responses()[status]
+    for path in ("/", "/v2"):
+        if status in _responses(path):
+            yield _responses(path)[status]
     for operations in _document()["paths"].values():
         for operation in operations.values():
             if status in operation["responses"]:

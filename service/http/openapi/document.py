@@ -13,13 +13,13 @@ from service.http.openapi.operations import JsonObject, shared_responses, text_o
 from service.http.openapi.paths import PARAMETERS, paths
 from service.http.predict import Answer, BatchAnswer, JsonRequest
 from service.inference.contract import ModelCard
-from service.serving.problems import RETRY_AFTER_SECONDS, Problem
+from service.serving.problems import RETRY_AFTER_SECONDS, ErrorMessage, Problem
 from service.settings import Settings, SettingsError
 
 _BAD_SETTING = 2
 
 # What is encoded; the types that these hold follow by themselves.
-_ENCODED = (Answer, BatchAnswer, JsonRequest, ModelCard, Status, Health, Problem)
+_ENCODED = (Answer, BatchAnswer, JsonRequest, ModelCard, Status, Health, Problem, ErrorMessage)
 
 _DESCRIPTION = text_of(
     """
@@ -54,7 +54,7 @@ def document(settings: Settings) -> JsonObject:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": _security(settings),
         "paths": {
-            path: {method: operation.described() for method, operation in methods.items()}
+            path: {method: operation.described(path) for method, operation in methods.items()}
             for path, methods in paths(settings).items()
         },
         "components": {

@@ -23,6 +23,7 @@ from service.serving.problems import (
     KINDS,
     MEDIA_TYPE,
     Problem,
+    problem_body,
     problem_headers,
     problem_of,
     problem_of_status,
@@ -44,6 +45,7 @@ UNROUTED: dict[int, str] = {
     404: "No such route",
     405: "The route does not take this method",
 }
+_PATHS_OF_SHAPES = {"Problem": "/", "ErrorMessage": "/v2"}
 _ANY_REQUEST = (BadBody, BodyTimeout, Overloaded, DeadlineExceeded)
 
 
@@ -86,8 +88,8 @@ class Operation:
     parameters: Sequence[JsonObject] = ()
     body: JsonObject | None = None
 
-    def described(self) -> JsonObject:
-        """The operation object of OpenAPI."""
+    def described(self, path: str) -> JsonObject:
+        """The operation object of OpenAPI, for this path."""
         answered = {str(status): answer for status, answer in self.answers.items()}
         return {
             "operationId": self.name,
@@ -96,7 +98,7 @@ class Operation:
             "description": text_of(self.description),
             "parameters": [*self.parameters, reference("parameters", "RequestId")],
             **({"requestBody": self.body} if self.body else {}),
-            "responses": answered | responses(self.errors, needs_key=self.needs_key),
+            "responses": answered | responses(path, self.errors, needs_key=self.needs_key),
             **({} if self.needs_key else {"security": []}),
         }
 
@@ -131,24 +133,36 @@ def json_content(example: msgspec.Struct) -> JsonObject:
     return {"application/json": {"schema": schema, "example": msgspec.to_builtins(example)}}
 
 
-def responses(errors: Iterable[type[Exception]], *, needs_key: bool) -> JsonObject:
-    """All errors of an operation, by status: these, and those of any request."""
+def responses(path: str, errors: Iterable[type[Exception]], *, needs_key: bool) -> JsonObject:
+    """All errors of an operation of this path, by status: these, and those of any request."""
     anyway = {*_ANY_REQUEST, Unauthorized} if needs_key else {*_ANY_REQUEST}
-    found = {str(status): reference("responses", f"Problem{status}") for status in MALFORMED}
+    found = {status: _shared(path, status) for status in MALFORMED}
     for status, kinds in _by_status({*errors, *anyway}).items():
         shared = anyway.issuperset(kinds)
-        pointer = reference("responses", f"Problem{status}")
-        found[str(status)] = pointer if shared else _refusal(status, kinds)
-    return dict(sorted(found.items()))
+        found[status] = _shared(path, status) if shared else _refusal(path, status, kinds)
+    return {str(status): found[status] for status in sorted(found)}
 
 
 def shared_responses() -> JsonObject:
     """The components that ``responses`` points at, and those that belong to no route."""
-    found = {status: _refusal(status, []) for status in MALFORMED | UNROUTED}
-    for status, kinds in _by_status({*_ANY_REQUEST, Unauthorized}).items():
-        found[status] = _refusal(status, kinds)
-    found[405]["headers"]["Allow"] = reference("headers", "Allow")
-    return {f"Problem{status}": found[status] for status in sorted(found)}
+    components: JsonObject = {}
+    for name, path in _PATHS_OF_SHAPES.items():
+        found = {status: _refusal(path, status, []) for status in MALFORMED | UNROUTED}
+        for status, kinds in _by_status({*_ANY_REQUEST, Unauthorized}).items():
+            found[status] = _refusal(path, status, kinds)
+        found[405]["headers"]["Allow"] = reference("headers", "Allow")
+        components |= {f"{name}{status}": found[status] for status in sorted(found)}
+    return components
+
+
+def shape_of_errors(path: str) -> str:
+    """The name of the schema that the errors of a path have."""
+    media_type, _ = problem_body(problem_of_status(404, ""), path)
+    return "Problem" if media_type == MEDIA_TYPE else "ErrorMessage"
+
+
+def _shared(path: str, status: int) -> JsonObject:
+    return reference("responses", f"{shape_of_errors(path)}{status}")
 
 
 def _by_status(errors: Iterable[type[Exception]]) -> dict[int, list[type[Exception]]]:
@@ -158,29 +172,29 @@ def _by_status(errors: Iterable[type[Exception]]) -> dict[int, list[type[Excepti
     return found
 
 
-def _refusal(status: int, errors: Sequence[type[Exception]]) -> JsonObject:
+def _refusal(path: str, status: int, errors: Sequence[type[Exception]]) -> JsonObject:
     problems = {
         KINDS[error].slug: problem_of(error(examples.DETAILS[error]), examples.REQUEST_ID)
         for error in errors
     }
+    titles = [f"`{name}`: {problem.title}" for name, problem in problems.items()]
     plain = (MALFORMED | UNROUTED).get(status)
     if plain:
+        titles.append(plain)
         problems["about-blank"] = problem_of_status(status, plain, examples.REQUEST_ID)
-    titles = [
-        f"`{name}`: {problem.title}"
-        for name, problem in problems.items()
-        if problem.type != "about:blank"
-    ]
-    described = answer("; ".join([*titles, *([plain] if plain else [])]), _content(problems))
+    described = answer("; ".join(titles), _content(path, problems))
     for problem in problems.values():
-        names = problem_headers(problem).keys() - {"Content-Type"}
-        described["headers"] |= {name: reference("headers", name) for name in sorted(names)}
+        names = sorted(problem_headers(problem))
+        described["headers"] |= {name: reference("headers", name) for name in names}
     return described
 
 
-def _content(problems: Mapping[str, Problem]) -> JsonObject:
-    shown = {name: {"value": msgspec.to_builtins(problem)} for name, problem in problems.items()}
-    return {MEDIA_TYPE: {"schema": reference("schemas", "Problem"), "examples": shown}}
+def _content(path: str, problems: Mapping[str, Problem]) -> JsonObject:
+    bodies = {name: problem_body(problem, path) for name, problem in problems.items()}
+    shown = {name: {"value": msgspec.json.decode(body)} for name, (_, body) in bodies.items()}
+    (media_type,) = {media_type for media_type, _ in bodies.values()}
+    schema = reference("schemas", shape_of_errors(path))
+    return {media_type: {"schema": schema, "examples": shown}}
 
 
 # ---- requests ------------------------------------------------------------------------------------
