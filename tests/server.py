@@ -108,6 +108,7 @@ class Server:
     port: int
     output: Path
     errors: Path
+    root_path: str = ""
 
     # ---- speaking ----------------------------------------------------------------------------
 
@@ -133,7 +134,8 @@ class Server:
             reply = Reply(response.status, response.headers, response.read())
         finally:
             connection.close()
-        check_answer(method, path, reply.status, reply.headers, reply.body)
+        described = path.removeprefix(self.root_path)
+        check_answer(method, described, reply.status, reply.headers, reply.body)
         return reply
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
@@ -357,7 +359,7 @@ def launch_by(
             stderr=err,
             start_new_session=True,
         )
-    return Server(process, port, output, errors)
+    return Server(process, port, output, errors, str(settings.get("root_path", "")))
 
 
 @contextmanager

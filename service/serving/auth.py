@@ -13,7 +13,7 @@ from service.settings import PREFIX, Settings, SettingsError
 _LOG = logging.getLogger("labelserve.auth")
 _DIGEST_BYTES = sha256().digest_size
 _SAVE = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
-_ALWAYS_OPEN = ("/health", "/health/live", "/health/ready", "/openapi.json", "/docs")
+_ALWAYS_OPEN = ("/health", "/health/live", "/health/ready", "/ping", "/openapi.json", "/docs")
 
 
 class UnusableKeys(Exception):
@@ -23,6 +23,7 @@ class UnusableKeys(Exception):
 def open_paths(settings: Settings) -> frozenset[str]:
     """The paths that need no key."""
     chosen = {"/metrics": settings.open_metrics, "/model": settings.open_model}
+    chosen |= {settings.platform_health_route: True} if settings.platform_health_route else {}
     return frozenset(_ALWAYS_OPEN) | {path for path, is_open in chosen.items() if is_open}
 
 

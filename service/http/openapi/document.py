@@ -50,7 +50,7 @@ def document(settings: Settings) -> JsonObject:
             "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "The service that this document came from."}],
+        **({"servers": [{"url": settings.root_path}]} if settings.root_path else {}),
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": _security(settings),
         "paths": {

@@ -131,7 +131,8 @@ def _curl(document: JsonObject, address: str, method: str, path: str) -> str:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
     asked = [f"{one['name']}={one['example']}" for one in parameters if one["in"] == "query"]
-    target = address + document["servers"][0]["url"].rstrip("/") + path
+    root = document["servers"][0]["url"] if "servers" in document else ""
+    target = address + root + path
     words = [*_body_words(operation), target + (f"?{asked[0]}" if asked else "")]
     return shlex.join(["curl", *words])
 

@@ -78,17 +78,25 @@ _SELECTION = [reference("parameters", "TopK"), reference("parameters", "MinProba
 
 def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     """All operations, by path (without the root path) and method."""
-    return {
+    own = {
         PREDICT: {"post": _predict(settings)},
         PREDICT_BATCH: {"post": _predict_batch(settings)},
         "/model": {"get": _model(settings)},
         "/health/live": {"get": _live()},
-        "/health/ready": {"get": _ready()},
+        "/health/ready": {"get": _ready("get_ready")},
+        "/ping": {"get": _ready("ping")},
         "/health": {"get": _health()},
         "/metrics": {"get": _metrics(settings)},
         "/openapi.json": {"get": _openapi()},
         "/docs": {"get": _docs()},
     }
+    return {**_platform_paths(settings), **own}
+
+
+def _platform_paths(settings: Settings) -> dict[str, dict[str, Operation]]:
+    """The path that a platform has chosen for its probes."""
+    route = settings.platform_health_route
+    return {route: {"get": _ready("get_platform_health")}} if route else {}
 
 
 def _predict(settings: Settings) -> Operation:
@@ -150,11 +158,12 @@ def _live() -> Operation:
     )
 
 
-def _ready() -> Operation:
+def _ready(name: str) -> Operation:
     return Operation(
-        name="get_ready",
+        name=name,
         summary="Whether requests should come here",
-        description="Every worker has answered its warm-up image, and the service is not stopping.",
+        description="Every worker has answered its warm-up image, and the service is not stopping."
+        " SageMaker asks `/ping`.",
         tag="health",
         answers={200: json_answer("They should.", examples.READY)},
         errors=[NotReady],
