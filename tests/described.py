@@ -94,7 +94,7 @@ def _document() -> dict[str, Any]:
 @cache
 def _validator(pointer: str) -> Draft202012Validator:
     """A component's schema, and stricter than it is: what is not described is an error."""
-    strict = {"components": {"schemas": {}}}
+    strict: dict[str, Any] = {"components": {"schemas": {}}}
     for name, schema in _document()["components"]["schemas"].items():
         closed = {"additionalProperties": False} if "properties" in schema else {}
         strict["components"]["schemas"][name] = schema | closed

@@ -97,8 +97,16 @@ def test_a_generated_client_in_python_predicts(
     python = python_with(*GENERATOR)
     config = tmp_path / "config.yml"
     config.write_text("package_name_override: labelserve_client\n", encoding="utf-8")
-    output = ["--output-path", tmp_path / "generated", "--config", config, "--meta", "none"]
-    run(python.with_name("openapi-python-client"), "generate", "--path", description, *output)
+    output = ("--output-path", tmp_path / "labelserve_client", "--config", config)
+    run(
+        python.with_name("openapi-python-client"),
+        "generate",
+        "--path",
+        description,
+        *output,
+        "--meta",
+        "none",
+    )
     answer = json.loads(
         run(
             *(python, HERE / "predict_generated.py", address_of(server), red),

@@ -4,6 +4,7 @@ import base64
 import re
 from hashlib import sha256
 from html import unescape
+from typing import Any
 
 from service.http.openapi.document import document
 from service.http.openapi.page import content_security_policy, render
@@ -19,8 +20,8 @@ def test_every_operation_status_parameter_and_field_is_there() -> None:
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
             assert f"{method.upper()} {path}" in text
-            section = PAGE.partition(f'<article id="{operation["operationId"].replace("_", "-")}">')
-            section = section[2].partition("</article>")[0]
+            beginning = f'<article id="{operation["operationId"].replace("_", "-")}">'
+            section = PAGE.partition(beginning)[2].partition("</article>")[0]
             for status in operation["responses"]:
                 assert f">{status}</" in section, (path, status)
     for schema in DOCUMENT["components"]["schemas"].values():
@@ -57,18 +58,14 @@ def test_its_style_is_all_that_a_browser_may_use() -> None:
 def test_text_of_the_description_is_escaped() -> None:
     hostile = "</style><script>alert(1)</script>`<b>`&amp;"
 
-    def poisoned(value: object) -> object:
+    def poisoned(value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
-            return {
-                name: hostile
-                if name in ("description", "summary", "detail", "title")
-                else poisoned(inner)
-                for name, inner in value.items()
-            }
-        return [poisoned(inner) for inner in value] if isinstance(value, list) else value
+            return {inner: poisoned(of, inner) for inner, of in value.items()}
+        if isinstance(value, list):
+            return [poisoned(inner) for inner in value]
+        return hostile if name in ("description", "summary", "detail", "title") else value
 
-    whole = {name: poisoned(value) for name, value in DOCUMENT.items()}
-    page = render(whole, "http://<b>")
+    page = render(poisoned(DOCUMENT), "http://<b>")
     assert page.count("&lt;script&gt;") > 20
     assert "<script" not in page
     assert "<b>`" not in page
