@@ -6,6 +6,7 @@ from werkzeug.exceptions import HTTPException
 from service.http import health, images, model
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
 from service.http.endpoints import Endpoint, Endpoints
+from service.http.openapi import routes as openapi
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.http.root_path import under_root
 from service.inference.classifier import Classifier
@@ -41,6 +42,7 @@ def create_app(
     install(app, service, endpoints)
     images.add_routes(app, endpoints)
     app.register_blueprint(model.blueprint)
+    app.register_blueprint(openapi.blueprint)
     health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
@@ -72,7 +74,8 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     service, context = current_service(), current_context()
-    response.headers.update(responses.common_headers(context))
+    for name, value in responses.common_headers(context).items():
+        response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
     return response

@@ -4,16 +4,33 @@ None of them waits for a prediction: they take no part in admission, and there a
 threads than predictions in flight.
 """
 
+from typing import Literal
+
 import msgspec
 from flask import Blueprint, Flask, Response
 
 from service.http.current import current_context, current_service
+from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
 from service.settings import Settings, SettingsError, variable_name
 
 METRICS = "/metrics"
 READY = "/health/ready"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a probe asks for."""
+
+    status: Literal["live", "ready"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The service is ready, and which model answers."""
+
+    status: Literal["ready"]
+    model: ModelName
+
 
 blueprint = Blueprint("health", __name__)
 
@@ -39,7 +56,7 @@ def register(app: Flask, settings: Settings) -> None:
 @blueprint.get("/health/live")
 def live() -> Response:
     """The process answers."""
-    return _json({"status": "live"})
+    return _json(Status("live"))
 
 
 @blueprint.get(READY)
@@ -51,15 +68,14 @@ def ready() -> Response:
     """
     current_context().route = READY
     _check_ready()
-    return _json({"status": "ready"})
+    return _json(Status("ready"))
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
     _check_ready()
-    card = current_service().models.current.card
-    return _json({"status": "ready", "model": {"name": card.name, "version": card.version}})
+    return _json(Health("ready", ModelName.of(current_service().models.current)))
 
 
 @blueprint.get(METRICS)
@@ -80,5 +96,5 @@ def _check_ready() -> None:
         raise NotReady("a worker has not answered its warm-up yet")
 
 
-def _json(content: dict[str, object]) -> Response:
+def _json(content: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(content), content_type="application/json")

@@ -34,6 +34,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self)
 
 
+class ErrorMessage(msgspec.Struct, frozen=True):
+    """All that clients of TensorFlow Serving and the Open Inference Protocol read of an error."""
+
+    error: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """What all problems of one kind share."""
@@ -113,5 +119,5 @@ def problem_body(problem: Problem, path: str) -> tuple[str, bytes]:
     and only from ``application/json`` without parameters.
     """
     if _ERROR_MEMBER_PATHS.match(path):
-        return "application/json", msgspec.json.encode({"error": problem.detail})
+        return "application/json", msgspec.json.encode(ErrorMessage(problem.detail))
     return MEDIA_TYPE, msgspec.json.encode(problem)
