@@ -38,7 +38,7 @@ class Response(NamedTuple):
 
 def common_headers(context: RequestContext) -> dict[str, str]:
     """What every response carries besides its own headers."""
-    return {"X-Request-ID": context.request_id, **SECURITY_HEADERS}
+    return {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
 
 
 def complete(response: Response, context: RequestContext) -> Response:
