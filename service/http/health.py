@@ -1,4 +1,4 @@
-"""What monitoring asks: /health/live, /health/ready, /health and /metrics.
+"""What monitoring asks: /, /health/live, /health/ready, /health and /metrics.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
@@ -16,6 +16,12 @@ METRICS = "/metrics"
 blueprint = Blueprint("health", __name__)
 
 
+@blueprint.get("/")
+def alive() -> Response:
+    """The process answers, as KServe's client of version 1 asks it."""
+    return _json({"status": "alive"})
+
+
 @blueprint.get("/health/live")
 def live() -> Response:
     """The process answers."""
@@ -25,14 +31,14 @@ def live() -> Response:
 @blueprint.get("/health/ready")
 def ready() -> Response:
     """Every worker has answered its warm-up, and the service is not draining."""
-    _check_ready()
+    check_ready()
     return _json({"status": "ready"})
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
-    _check_ready()
+    check_ready()
     card = current_service().models.current.card
     return _json({"status": "ready", "model": {"name": card.name, "version": card.version}})
 
@@ -47,7 +53,12 @@ def scrape() -> Response:
     return Response(service.metrics.to_text(), content_type=MEDIA_TYPE)
 
 
-def _check_ready() -> None:
+def check_ready() -> None:
+    """Whether predictions are answered.
+
+    Raises:
+        NotReady: not yet, or no more.
+    """
     state = current_service().slot.state
     if state.draining:
         raise NotReady("the service is stopping")
