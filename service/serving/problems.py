@@ -11,7 +11,7 @@ from service.serving import errors as serving
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-_ERROR_MEMBER_PATHS = re.compile(r"/v[12](/|$)")
+_ERROR_MEMBER_PATHS = re.compile(r"/(v[12]|huggingface)(/|$)")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,8 +109,8 @@ def problem_headers(problem: Problem) -> dict[str, str]:
 def problem_body(problem: Problem, path: str) -> tuple[str, bytes]:
     """Media type and body of a problem, as the clients of a path read it.
 
-    Those of TensorFlow Serving's and the Open Inference Protocol's paths read a member ``error``,
-    and only from ``application/json`` without parameters.
+    Those of TensorFlow Serving's, the Open Inference Protocol's and Hugging Face's paths read a
+    member ``error``, KServe's only from ``application/json`` without parameters.
     """
     if _ERROR_MEMBER_PATHS.match(path):
         return "application/json", msgspec.json.encode({"error": problem.detail})
