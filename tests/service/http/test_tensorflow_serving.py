@@ -123,8 +123,9 @@ def test_as_many_images_as_allowed(server: Server) -> None:
         assert_error(post(server, PREDICT, {"instances": images}), 413, "images")
 
 
-@pytest.mark.parametrize("path", [f"{MODEL}/versions/1", MODEL])
-def test_with_and_without_a_version(server: Server, path: str) -> None:
+@pytest.mark.parametrize("path", [f"{MODEL}/versions/1", f"{MODEL}/versions/0"])
+def test_versions(server: Server, path: str) -> None:
+    """OVMS' client asks for version 0 where it wants any."""
     assert post(server, f"{path}:predict", {"instances": [b64(RED)]}).status == 200
 
 
@@ -251,7 +252,7 @@ def test_which_models_there_are(server: Server) -> None:
     assert server.get("/v1/models").json() == {"models": ["tiny"]}
 
 
-@pytest.mark.parametrize("path", [MODEL, f"{MODEL}/versions/1"])
+@pytest.mark.parametrize("path", [MODEL, f"{MODEL}/versions/1", f"{MODEL}/versions/0"])
 def test_a_models_status_is_that_of_both(server: Server, path: str) -> None:
     """KServe reads the first two members, TensorFlow Serving's clients the third."""
     status = {"error_code": "OK", "error_message": ""}
