@@ -9,6 +9,7 @@ from service.http.endpoints import Endpoint, Endpoints, PathPart
 from service.http.hugging_face import HuggingFace
 from service.http.invocations import Invocations
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
+from service.http.root_path import under_root
 from service.http.tensorflow_serving import TensorFlowServing
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
@@ -45,11 +46,13 @@ def create_app(
     images.add_routes(app, endpoints)
     app.register_blueprint(model.blueprint)
     app.register_blueprint(model_status.blueprint)
-    app.register_blueprint(health.blueprint)
+    health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _refuse)
+    if service.settings.root_path:
+        app.wsgi_app = under_root(app.wsgi_app, service.settings.root_path)  # type: ignore[assignment,method-assign]
     service.slot.set_ready(ready=True)
     return app
 
@@ -60,6 +63,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     predict = PredictFormat(settings, models)
     tensorflow = TensorFlowServing(settings, models)
     return (
+        *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
         *predict.endpoints,
         *tensorflow.endpoints,
         *Invocations(predict, tensorflow).endpoints,
@@ -70,7 +74,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings.request_timeout, request.path
+        request.method, request.headers, service.settings, request.path
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:

@@ -1,19 +1,39 @@
-"""What monitoring asks: /, /health/live, /health/ready, /health and /metrics.
+"""What monitoring asks: /, /health/live, /health/ready, /health, /ping and /metrics.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
 """
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response
 
-from service.http.current import current_service
+from service.http.current import current_context, current_service
 from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
+from service.settings import Settings, SettingsError, variable_name
 
 METRICS = "/metrics"
+READY = "/health/ready"
 
 blueprint = Blueprint("health", __name__)
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Add these routes, and the one that a platform asks, behind all others.
+
+    Raises:
+        SettingsError: the platform's is another route already, which would need no key then.
+    """
+    app.register_blueprint(blueprint)
+    route = settings.platform_health_route
+    if route is None:
+        return
+    same = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == route]
+    if any(not endpoint.startswith(f"{blueprint.name}.") for endpoint in same):
+        name = variable_name("platform_health_route")
+        raise SettingsError(f"{name}={route} is another route here: choose one such as {READY}")
+    if not same:
+        app.add_url_rule(route, "platform_health", ready)
 
 
 @blueprint.get("/")
@@ -28,9 +48,14 @@ def live() -> Response:
     return _json({"status": "live"})
 
 
-@blueprint.get("/health/ready")
+@blueprint.get(READY)
+@blueprint.get("/ping")
 def ready() -> Response:
-    """Every worker has answered its warm-up, and the service is not draining."""
+    """Every worker has answered its warm-up, and the service is not draining.
+
+    SageMaker asks ``/ping``. Whatever the path, it is counted as ``/health/ready``.
+    """
+    current_context().route = READY
     check_ready()
     return _json({"status": "ready"})
 

@@ -103,6 +103,13 @@ class TensorFlowServing:
         self._max_bytes = settings.max_batch_bytes
         self._max_images = settings.max_batch_files
         self._models = models
+        self._platform_route = settings.platform_predict_route
+
+    @property
+    def platform_endpoints(self) -> tuple[Endpoint, ...]:
+        """The route that Vertex AI has chosen for ``:predict``, if it has."""
+        route = self._platform_route
+        return (Endpoint(route, self.check_head, self.read_predict),) if route else ()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
