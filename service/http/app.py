@@ -66,6 +66,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     predict = PredictFormat(settings, models)
     tensorflow = TensorFlowServing(settings, models)
     return (
+        *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
         *predict.endpoints,
         *tensorflow.endpoints,
         *OpenInference(settings, models).endpoints,

@@ -59,4 +59,4 @@ def _is_tensorflow(body: bytes) -> bool:
         found = _MEMBERS.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
-    return found != _Members()
+    return len(found.instances) > 0 or len(found.inputs) > 0

@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Raw
 
 from service.http.endpoints import Endpoint
+from service.http.tensors import json_batch, json_tensor
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
-from service.serving.errors import BadBody, BadParameter, TooManyFiles
+from service.serving.errors import BadBody, BadParameter, RequestError, TooManyFiles
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Rows, Source, Task, rows_of
@@ -29,14 +30,14 @@ MODELS = (MODEL, f"{MODEL}/versions/{{version}}", f"{MODEL}/labels/{{label}}")
 SIGNATURE = "serving_default"
 LABELS_SIGNATURE = "labels"
 
-_IMAGE = f'{{"b64": "<base64>"}}, or {{"{INPUT_NAME}": {{"b64": "<base64>"}}}}'
+_IMAGE = f'{{"b64": "<base64>"}}, {{"{INPUT_NAME}": {{"b64": "<base64>"}}}}, or arrays of numbers'
 _ROWS = '{"instances": [{"b64": "<base64>"}]}'
 _EXAMPLES = '{"examples": [{"image": {"b64": "<base64>"}}]}'
 
 # Braces of a request: two of each image, and as many beside them. Each may cost memory.
 _BRACES_OF_IMAGE = 2
 _OTHER_BRACES = 64
-_FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
+_FIRST_IN_LIST = re.compile(rb"\[\s*(.)")
 
 
 class Rowed(msgspec.Struct, frozen=True):
@@ -102,6 +103,13 @@ class TensorFlowServing:
         self._max_bytes = settings.max_batch_bytes
         self._max_images = settings.max_batch_files
         self._models = models
+        self._platform_route = settings.platform_predict_route
+
+    @property
+    def platform_endpoints(self) -> tuple[Endpoint, ...]:
+        """The route that Vertex AI has chosen for ``:predict``, if it has."""
+        route = self._platform_route
+        return (Endpoint(route, self.check_head, self.read_predict),) if route else ()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -133,13 +141,13 @@ class TensorFlowServing:
         """
         self._check_braces(request.body)
         found = decode_json(_PREDICT, request.body, _ROWS)
-        rowed, columned = _is_there(found.instances), _is_there(found.inputs)
+        rowed, columned = len(found.instances) > 0, len(found.inputs) > 0
         if rowed == columned:
             wrong = "both instances and inputs" if rowed else "neither instances nor inputs"
             raise BadBody(f"the JSON has {wrong}: send {_ROWS}")
         written = _written(found.signature_name)
         classifier = self._models.find(request.arguments)
-        images = self._images(found.instances if rowed else found.inputs)
+        images = self._images(found.instances if rowed else found.inputs, classifier)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             values = written(classifier, rows_of(outcomes))
@@ -160,7 +168,7 @@ class TensorFlowServing:
             results = [[(one.label, one.probability) for one in image] for image in ranked]
             return Response(200, JSON, msgspec.json.encode(Classified(results)))
 
-        return Task(self._images(found.examples), classifier, encode)
+        return Task(self._images(found.examples, classifier), classifier, encode)
 
     def _check_braces(self, body: bytes) -> None:
         """Refuse millions of tiny objects before one of them takes memory."""
@@ -170,36 +178,49 @@ class TensorFlowServing:
     def _too_many(self) -> TooManyFiles:
         return TooManyFiles(f"the request holds more than {self._max_images} images")
 
-    def _images(self, tensor: Raw) -> list[Source]:
-        """The images of a list, of the model's named input, or of one image."""
-        if _begins(tensor) == "{":
-            one = decode_json(_ONE, tensor, _IMAGE)
-            return [_image(one)] if one.b64 is not None else self._images_in_list(one.image)
-        return self._images_in_list(tensor)
+    def _images(self, tensor: Raw, classifier: Classifier) -> Sequence[Source]:
+        """The images of a list, of the model's one input by its name, or of one object."""
+        if not _begins(tensor, b"{"):
+            return self._images_in_list(tensor, classifier)
+        one = decode_json(_ONE, tensor, _IMAGE)
+        if one.b64 is None and _begins(one.image, b"["):
+            return self._images_in_list(one.image, classifier)
+        return [_image(one, classifier)]
 
-    def _images_in_list(self, tensor: Raw) -> list[Source]:
-        first = _FIRST.match(memoryview(tensor))
-        if first is None or first[1] not in b"{]":
+    def _images_in_list(self, tensor: Raw, classifier: Classifier) -> Sequence[Source]:
+        first = _FIRST_IN_LIST.match(memoryview(tensor))
+        if first is None or first[1] == b'"':
             raise BadBody(f"an image is {_IMAGE}")
+        if first[1] != b"{":
+            return list(json_batch(tensor, _shape(classifier), self._max_images))
         images = decode_json(_SEVERAL, tensor, _IMAGE)
         if len(images) > self._max_images:
             raise self._too_many()
-        return [_image(one) for one in images]
+        return [_image_at(place, images, classifier) for place in range(len(images))]
 
 
-def _is_there(raw: Raw) -> bool:
-    return len(memoryview(raw)) > 0
+def _image_at(place: int, images: Sequence[_Image], classifier: Classifier) -> Source:
+    try:
+        return _image(images[place], classifier)
+    except RequestError as error:
+        raise type(error)(f"image {place + 1} of {len(images)}: {error}") from error
 
 
-def _begins(raw: Raw) -> str:
-    return bytes(memoryview(raw)[:1]).decode("latin-1")
+def _begins(value: Raw, text: bytes) -> bool:
+    return bytes(memoryview(value)[: len(text)]) == text
 
 
-def _image(one: _Image) -> Source:
-    if (one.b64 is None) != _is_there(one.image):
+def _shape(classifier: Classifier) -> tuple[int, int, int]:
+    return *classifier.input_size, 3
+
+
+def _image(one: _Image, classifier: Classifier) -> Source:
+    if (one.b64 is None) != (len(one.image) > 0):
         raise BadBody(f"an image is {_IMAGE}")
     if one.b64 is not None:
         return base64_image(one.b64)
+    if _begins(one.image, b"["):
+        return json_tensor(one.image, _shape(classifier))
     return base64_image(decode_json(_BASE64, one.image, _IMAGE).b64)
 
 
