@@ -10,6 +10,13 @@ from functools import partial
 from pathlib import Path
 
 _CANNOT_START = 2
+# Arguments of ``serve``: settings by their names.
+_SERVE_ARGUMENTS = {
+    "host": ("HOST", "address to listen on, or unix:PATH (LABELSERVE_HOST)"),
+    "port": ("PORT", "port to listen on (PORT)"),
+    "model": ("PATH", "an .onnx file with its card, or a folder that has one (LABELSERVE_MODEL)"),
+    "name": ("NAME", "the model's name in /v1 and /v2 (LABELSERVE_NAME)"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +51,10 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
     # gunicorn would import the workers later, and show a traceback of what is missing.
     from service.server import application, gthread, worker  # noqa: F401
 
-    return application.serve
+    given = {name: getattr(chosen, name, None) for name in _SERVE_ARGUMENTS}
+    return partial(
+        application.serve, {name: text for name, text in given.items() if text is not None}
+    )
 
 
 def _what_is_missing(error: ImportError | RuntimeError) -> str:
@@ -94,9 +104,15 @@ def _whole_number(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser(
-        "serve", help="answer over HTTP (the default); set up by LABELSERVE_* variables and PORT"
+    serve = commands.add_parser(
+        "serve",
+        help="answer over HTTP (the default); set up by LABELSERVE_* variables and PORT",
+        description="Answer over HTTP. An argument wins over the variable that its help names;"
+        " docs/settings.md has all variables.",
+        allow_abbrev=False,
     )
+    for name, (value, meaning) in _SERVE_ARGUMENTS.items():
+        serve.add_argument(f"--{name}", metavar=value, help=meaning)
     predict = commands.add_parser("predict", help="the same answers for files, without HTTP")
     predict.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file with its card")
     predict.add_argument("files", type=Path, nargs="+", metavar="FILES", help="images")

@@ -3,10 +3,14 @@
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from service.http import health, images, model
+from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
-from service.http.endpoints import Endpoint, Endpoints
+from service.http.endpoints import Endpoint, Endpoints, PathPart
+from service.http.hugging_face import HuggingFace
+from service.http.invocations import Invocations
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
+from service.http.root_path import under_root
+from service.http.tensorflow_serving import TensorFlowServing
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -36,28 +40,41 @@ def create_app(
     service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
     endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
+    app.url_map.converters["default"] = PathPart
     app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
     install(app, service, endpoints)
     images.add_routes(app, endpoints)
     app.register_blueprint(model.blueprint)
-    app.register_blueprint(health.blueprint)
+    app.register_blueprint(model_status.blueprint)
+    health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _refuse)
+    if service.settings.root_path:
+        app.wsgi_app = under_root(app.wsgi_app, service.settings.root_path)  # type: ignore[assignment,method-assign]
     service.slot.set_ready(ready=True)
     return app
 
 
 def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     """The routes of all wire formats that take images."""
-    return PredictFormat(service.settings, service.models).endpoints
+    settings, models = service.settings, service.models
+    predict = PredictFormat(settings, models)
+    tensorflow = TensorFlowServing(settings, models)
+    return (
+        *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
+        *predict.endpoints,
+        *tensorflow.endpoints,
+        *Invocations(predict, tensorflow).endpoints,
+        *HuggingFace(predict, models).endpoints,
+    )
 
 
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings.request_timeout, request.path
+        request.method, request.headers, service.settings, request.path
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:

@@ -1,19 +1,45 @@
-"""What monitoring asks: /health/live, /health/ready, /health and /metrics.
+"""What monitoring asks: /, /health/live, /health/ready, /health, /ping and /metrics.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
 """
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response
 
-from service.http.current import current_service
+from service.http.current import current_context, current_service
 from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
+from service.settings import Settings, SettingsError, variable_name
 
 METRICS = "/metrics"
+READY = "/health/ready"
 
 blueprint = Blueprint("health", __name__)
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Add these routes, and the one that a platform asks, behind all others.
+
+    Raises:
+        SettingsError: the platform's is another route already, which would need no key then.
+    """
+    app.register_blueprint(blueprint)
+    route = settings.platform_health_route
+    if route is None:
+        return
+    same = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == route]
+    if any(not endpoint.startswith(f"{blueprint.name}.") for endpoint in same):
+        name = variable_name("platform_health_route")
+        raise SettingsError(f"{name}={route} is another route here: choose one such as {READY}")
+    if not same:
+        app.add_url_rule(route, "platform_health", ready)
+
+
+@blueprint.get("/")
+def alive() -> Response:
+    """The process answers, as KServe's client of version 1 asks it."""
+    return _json({"status": "alive"})
 
 
 @blueprint.get("/health/live")
@@ -22,17 +48,22 @@ def live() -> Response:
     return _json({"status": "live"})
 
 
-@blueprint.get("/health/ready")
+@blueprint.get(READY)
+@blueprint.get("/ping")
 def ready() -> Response:
-    """Every worker has answered its warm-up, and the service is not draining."""
-    _check_ready()
+    """Every worker has answered its warm-up, and the service is not draining.
+
+    SageMaker asks ``/ping``. Whatever the path, it is counted as ``/health/ready``.
+    """
+    current_context().route = READY
+    check_ready()
     return _json({"status": "ready"})
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
-    _check_ready()
+    check_ready()
     card = current_service().models.current.card
     return _json({"status": "ready", "model": {"name": card.name, "version": card.version}})
 
@@ -47,7 +78,12 @@ def scrape() -> Response:
     return Response(service.metrics.to_text(), content_type=MEDIA_TYPE)
 
 
-def _check_ready() -> None:
+def check_ready() -> None:
+    """Whether predictions are answered.
+
+    Raises:
+        NotReady: not yet, or no more.
+    """
     state = current_service().slot.state
     if state.draining:
         raise NotReady("the service is stopping")

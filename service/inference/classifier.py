@@ -20,11 +20,11 @@ from service.inference.errors import (
     CardError,
     ContractMismatch,
     InvalidAnswer,
-    ModelNotFound,
     ModelUnreadable,
     UnknownProvider,
 )
 from service.inference.foreign_files import foreign_kind
+from service.inference.model_files import model_file, read_model
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -88,13 +88,14 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int = 1) -> Self:
-        """Read and open a model file; the rest is as of ``open``.
+        """Read and open a model file, or a folder's; the rest is as of ``open``.
 
         Raises:
-            ModelNotFound: no such file, or not readable.
+            ModelNotFound: no such file, or not readable; no or several files in the folder.
             ModelError: as of ``open``.
         """
-        return cls.open(read_model(path), path, threads=threads)
+        file = model_file(Path(path))
+        return cls.open(read_model(file), file, threads=threads)
 
     @classmethod
     def open(
@@ -212,32 +213,6 @@ class Classifier:
         begun = time.perf_counter()
         self.predict(images)
         return time.perf_counter() - begun
-
-
-# What tells one state of a file from another, also behind a symbolic link that is switched.
-FileState = tuple[int, int, int, int]
-
-
-def file_state(path: str | os.PathLike[str]) -> FileState | None:
-    """The state of a file; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  the four numbers, of whatever the path leads to
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def read_model(path: str | os.PathLike[str]) -> bytes:
-    """A model file's bytes.
-
-    Raises:
-        ModelNotFound: no such file, or not readable.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise ModelNotFound(f"model file {path} cannot be read: {reason}") from error
 
 
 def provider_name(name: str) -> str:

@@ -11,11 +11,11 @@ not fit into the memory are lowered in a fixed order.
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from msgspec.structs import fields, replace
 
+from service.inference.model_files import model_size
 from service.runtime.machine import Machine
 from service.settings import Settings, SettingsError, variable_name
 
@@ -89,7 +89,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: not even the least settings fit.
         """
         machine = machine or Machine.measure()
-        model_bytes = file_size(settings.model)
+        model_bytes = model_size(settings.model)
         sizing = cls.of(settings, machine)
         for lower in _LOWERINGS:
             if sizing.has_room(model_bytes):
@@ -123,14 +123,6 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     def has_room(self, model_bytes: int) -> bool:
         """Whether a model file of ``model_bytes`` fits."""
         return self.needed_memory(model_bytes) <= self.machine.memory
-
-
-def file_size(path: Path) -> int:
-    """Bytes of a file; 0 for one that is missing, which is reported when it is opened."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _share(total: int, workers: int) -> int:

@@ -1,7 +1,9 @@
 """What gunicorn's master runs: this service, set up by its own configuration alone."""
 
+import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from flask import Flask
@@ -9,8 +11,8 @@ from gunicorn.app.base import Application as BaseApplication
 
 from service.http.app import create_app
 from service.runtime.sizing import Sizing
-from service.server.listener import listen
-from service.settings import Settings, SettingsError
+from service.server.listener import listen, remove_socket_file
+from service.settings import Settings, SettingsError, variable_name
 
 _CONFIGURATION = Path(__file__).parent / "gunicorn.conf.py"
 _BAD_SETTING = 2
@@ -37,12 +39,23 @@ class Application(BaseApplication):  # type: ignore[misc]
         return create_app()
 
 
-def serve() -> int:
-    """Serve until told to stop; the exit status."""
+def serve(arguments: Mapping[str, str]) -> int:
+    """Serve until told to stop; the exit status.
+
+    Args:
+        arguments: settings of the command line, by field; they win over the environment.
+    """
     try:
-        settings = Settings.from_environ()
+        settings = Settings.from_environ(arguments=arguments)
+        # gunicorn.conf.py reads the settings once more.
+        os.environ.update({variable_name(field): text for field, text in arguments.items()})
         Sizing.fitted(settings)
-        Application(listen(settings)).run()
+        listener = listen(settings)
+        try:
+            Application(listener).run()
+        except SettingsError:  # before gunicorn listens, which would remove it
+            remove_socket_file(settings)
+            raise
     except SettingsError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return _BAD_SETTING

@@ -11,7 +11,8 @@ from functools import partial
 from service.http.current import CONTEXT_KEY
 from service.http.endpoints import Endpoints
 from service.http.health import METRICS
-from service.server.messages import Head, WsgiApp, call_app
+from service.http.root_path import WsgiApp
+from service.server.messages import Head, call_app
 from service.server.protocol import Connection, Incoming, Stage
 from service.serving import responses
 from service.serving.context import RequestContext
@@ -147,7 +148,8 @@ class Connections:
                 sock.close()
                 continue
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = Connection(self, address[0] if address else "")
             self._open.add(connection)
             self._count()

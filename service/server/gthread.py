@@ -5,6 +5,7 @@ is answered here, in the one shape, counted and logged like the rest.
 """
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,7 +23,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.datastructures import Headers
 
 from service.http.current import service_of
-from service.server.messages import WsgiApp, response_bytes
+from service.http.root_path import WsgiApp
+from service.server.messages import response_bytes
 from service.server.protocol import LINGER_BYTES, LINGER_SECONDS
 from service.server.worker import one_clear_line
 from service.serving import responses
@@ -51,9 +53,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: TConn) -> object:
         """Answer a request, and let the client find the answer before the connection closes.
 
+        Each of its reads is bounded: gunicorn has no timeout of its own.
+
         gunicorn reads on for 64 KiB and 2 s, in the thread that accepts: clients that do not close
         would keep all others waiting.
         """
+        seconds = service_of(self.wsgi).settings.body_timeout
+        timeout = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         again = super().handle(conn)
         if not again:
             with suppress(OSError):
@@ -69,7 +76,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     ) -> None:
         """Answer what the parser refuses, or what fails outside of the application."""
         service = service_of(self.wsgi)
-        context = RequestContext.begin("-", Headers(), service.settings.request_timeout)
+        context = RequestContext.begin("-", Headers(), service.settings)
         if isinstance(exc, ParseException):
             response = responses.status_response(_STATUS.get(type(exc), 400), str(exc), context)
         else:

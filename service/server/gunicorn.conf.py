@@ -4,8 +4,6 @@ import logging
 import math
 import os
 import signal
-import socket
-import struct
 from pathlib import Path
 
 # numpy's BLAS would start a thread per core of the host; it reads this at its import.
@@ -49,8 +47,7 @@ logconfig_dict = logs.configuration(settings)
 forwarded_allow_ips = "*"
 forwarder_headers = ""  # no proxy may rewrite the path by a header
 limit_request_line = 8190
-
-_READ_TIMEOUT = struct.pack("ll", int(settings.body_timeout), int(settings.body_timeout % 1 * 1e6))
+limit_request_field_size = settings.max_header_bytes
 
 
 def on_starting(server: Arbiter) -> None:
@@ -77,12 +74,6 @@ def on_starting(server: Arbiter) -> None:
     server.handle_chld = server.handle_cld = FailedStart(server, server.state)
     # gunicorn's own reload would replace the workers, and accept a model that does not open.
     server.handle_hup = server.state.hang_up
-
-
-def when_ready(server: Arbiter) -> None:
-    """Bound gthread's reads: it has no timeout of its own, but inherits the listeners'."""
-    for listener in server.LISTENERS:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _READ_TIMEOUT)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

@@ -2,15 +2,14 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from service.http.root_path import WsgiApp, split_root
 from service.serving.responses import Response
-
-WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # The server itself sets these on every response.
 _HOP_BY_HOP = ("connection", "content-length", "date", "transfer-encoding")
@@ -43,7 +42,7 @@ class Fields:
 
 
 class Head(NamedTuple):
-    """A request up to its body."""
+    """A request up to its body. ``root`` is the root path that was before ``path``, or empty."""
 
     method: str
     path: str
@@ -52,6 +51,7 @@ class Head(NamedTuple):
     version: str
     length: int | None
     keep_alive: bool
+    root: str = ""
 
     @classmethod
     def of(
@@ -79,6 +79,13 @@ class Head(NamedTuple):
             length=int(length) if length else None,
             keep_alive=keep_alive,
         )
+
+    def below(self, root_path: str | None) -> "Head":
+        """The head without the root path, where its path begins with it."""
+        if root_path is None:
+            return self
+        root, path = split_root(root_path, self.path)
+        return self._replace(root=root, path=path)
 
     @property
     def text_path(self) -> str:
@@ -175,7 +182,7 @@ def _origin_form(target: bytes) -> bytes:
 def _environ(head: Head, body: bytes, peer: str) -> dict[str, Any]:
     environ: dict[str, Any] = {
         "REQUEST_METHOD": head.method,
-        "SCRIPT_NAME": "",
+        "SCRIPT_NAME": head.root,
         "PATH_INFO": head.path,
         "QUERY_STRING": head.query,
         "SERVER_NAME": "labelserve",

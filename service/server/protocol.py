@@ -35,8 +35,8 @@ from service.settings import Settings
 # Bounds on a request's head, as usual among servers.
 TARGET_BYTES = 8190
 FIELDS = 100
-FIELD_BYTES = 8190
-HEAD_BYTES = 32 * 1024
+# A head's target and its other fields, beside the largest field: 32 KiB in all by default.
+OTHER_HEAD_BYTES = 32 * 1024 - 8190
 # A body on a route that takes none.
 OTHER_BODY_BYTES = 64 * 1024
 # How long an answered client may go on sending what is thrown away, and how much of it.
@@ -149,6 +149,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, shared: Shared, peer: str) -> None:
         self._shared = shared
         self._settings = shared.settings
+        self._field_limit = shared.settings.max_header_bytes
+        self._head_limit = self._field_limit + OTHER_HEAD_BYTES
         self.peer = peer
         self.stage = Stage.IDLE
         self.throttled_until = 0.0
@@ -240,9 +242,9 @@ class Connection(asyncio.Protocol):
             self._head_bytes = 0
             return
         self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES and begun.error is None:
+        if self._head_bytes > self._head_limit and begun.error is None:
             self._deaf = True
-            begun.error = _head_too_large()
+            begun.error = self._head_too_large()
 
     def _feed(self, data: memoryview) -> memoryview:
         """Parse bytes; those behind the head of a request that offers another protocol are left."""
@@ -322,16 +324,19 @@ class Connection(asyncio.Protocol):
         if incoming.error is not None:
             return
         if incoming.head is not None:
-            if incoming.head_size > HEAD_BYTES:
+            if incoming.head_size > self._head_limit:
                 incoming.error = BadBody("the trailers have too many bytes")
             return
         incoming.fields.append((name, value))
         if len(incoming.fields) > FIELDS:
             incoming.error = Malformed(431, f"the head has more than {FIELDS} fields")
-        elif len(name) + len(value) > FIELD_BYTES:
-            incoming.error = Malformed(431, f"a field has more than {FIELD_BYTES} bytes")
-        elif incoming.head_size > HEAD_BYTES:
-            incoming.error = _head_too_large()
+        elif len(name) + len(value) > self._field_limit:
+            incoming.error = Malformed(431, f"a field has more than {self._field_limit} bytes")
+        elif incoming.head_size > self._head_limit:
+            incoming.error = self._head_too_large()
+
+    def _head_too_large(self) -> Malformed:
+        return Malformed(431, f"the request's head has more than {self._head_limit} bytes")
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -345,7 +350,7 @@ class Connection(asyncio.Protocol):
                 incoming.fields,
                 parser.get_http_version(),
                 keep_alive=parser.should_keep_alive(),
-            )
+            ).below(self._settings.root_path)
             refusal = head.refusal()
             if refusal is not None:
                 incoming.error = Malformed(*refusal)
@@ -424,7 +429,7 @@ class Connection(asyncio.Protocol):
         assert head is not None  # noqa: S101
         endpoints = self._shared.endpoints
         incoming.context = context = RequestContext.begin(
-            head.method, head.headers, self._settings.request_timeout, head.path
+            head.method, head.headers, self._settings, head.path
         )
         incoming.found = found = endpoints.find(head.method, head.text_path)
         if found is None:
@@ -529,7 +534,7 @@ class Connection(asyncio.Protocol):
         """A request's context; one that begins now where not even its head is known."""
         if incoming is not None and incoming.context is not None:
             return incoming.context
-        return RequestContext.begin("-", Fields([]), self._settings.request_timeout)
+        return RequestContext.begin("-", Fields([]), self._settings)
 
     def _respond(self, incoming: Incoming, response: Response) -> None:
         self._closing |= (
@@ -688,7 +693,3 @@ class Connection(asyncio.Protocol):
     def body_size(self) -> int:
         """Bytes held of the body that is coming."""
         return self._requests[0].held if self._requests else 0
-
-
-def _head_too_large() -> Malformed:
-    return Malformed(431, f"the request's head has more than {HEAD_BYTES} bytes")

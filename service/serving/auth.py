@@ -13,7 +13,7 @@ from service.settings import PREFIX, Settings, SettingsError
 _LOG = logging.getLogger("labelserve.auth")
 _DIGEST_BYTES = sha256().digest_size
 _SAVE = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
-_ALWAYS_OPEN = ("/health", "/health/live", "/health/ready")
+_ALWAYS_OPEN = ("/", "/health", "/health/live", "/health/ready", "/ping")
 
 
 class UnusableKeys(Exception):
@@ -38,6 +38,7 @@ class Auth:
         self._given = settings.api_keys
         self._file = settings.api_keys_file
         self._open = set(_ALWAYS_OPEN)
+        self._open |= {settings.platform_health_route} if settings.platform_health_route else set()
         self._open |= {"/metrics"} if settings.open_metrics else set()
         self._open |= {"/model"} if settings.open_model else set()
         self._digests: tuple[bytes, ...] = ()

@@ -115,10 +115,7 @@ class Batcher:
         futures: list[Future[Outcome]] = [Future() for _ in images]
         for image, future in zip(images, futures, strict=True):
             self._waiting.append((image, future.set_result))
-        if self._loop is not None:
-            self._loop.schedule(self._run_on_loop)
-        else:
-            self._take_turns(futures, context)
+        self._take_turns(futures, context)
         return [_result(future, context) for future in futures]
 
     def _take_turns(self, futures: Sequence[Future[Outcome]], context: RequestContext) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.runtime.records import RequestRecord
+from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
+from service.serving.problems import has_error_member
+from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,7 +39,8 @@ class RequestContext:
 
     ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
     admission counts it; ``abandoned``: the client has disconnected or was told that its time is
-    over; ``ended``: when it was answered.
+    over; ``ended``: when it was answered. ``cors``: headers of its answer, for browsers.
+    ``error_member``: its client reads an error as one member, and no problem's members.
     """
 
     request_id: str
@@ -44,6 +48,8 @@ class RequestContext:
     started: float
     deadline: float
     path: str = ""
+    error_member: bool = False
+    cors: dict[str, str] = field(default_factory=dict)
     route: str = UNMATCHED
     bytes_in: int = 0
     phases: dict[str, float] = field(default_factory=dict)
@@ -56,14 +62,27 @@ class RequestContext:
 
     @classmethod
     def begin(
-        cls, method: str, headers: Headers, timeout: float, path: str = ""
+        cls, method: str, headers: Headers, settings: Settings, path: str = ""
     ) -> "RequestContext":
-        """A request whose head has just been read, with ``timeout`` seconds to be answered in.
+        """A request whose head has just been read: its time begins.
 
         ``path`` is empty where the head could not be read.
         """
         now = time.monotonic()
-        return cls(request_id_of(headers), method, now, now + timeout, path)
+        return cls(
+            request_id_of(headers),
+            method,
+            now,
+            now + settings.request_timeout,
+            path,
+            error_member=has_error_member(path) or path == settings.platform_predict_route,
+            cors=cors_headers(
+                settings.cors_origins,
+                headers.get("Origin", ""),
+                preflight=method == "OPTIONS"
+                and bool(headers.get("Access-Control-Request-Method", "")),
+            ),
+        )
 
     @property
     def remaining(self) -> float:

@@ -1,26 +1,31 @@
 """The model being served, and its replacement while requests are answered.
 
-The file is looked at every few seconds, and at once after SIGHUP. A changed file has to look the
-same twice, so that one that is being copied is left alone. Then it is opened beside the old model,
-answers its warm-up, and replaces the old one between two requests. A file that cannot be used is
-refused, once, and the old model stays. The same bytes in another file are no new model.
+The file, or the folder that has it, is looked at every few seconds, and at once after SIGHUP. A
+changed file has to look the same twice, so that one that is being copied is left alone. Then it is
+opened beside the old model, answers its warm-up, and replaces the old one between two requests. A
+file that cannot be used is refused, once, and the old model stays. The same bytes in another file
+are no new model.
 """
 
 import logging
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 
-from service.inference.classifier import Classifier, FileState, file_state, read_model
+from service.inference.classifier import Classifier
 from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
+from service.inference.model_files import model_file, model_size, model_state, read_model
 from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
-from service.runtime.sizing import Sizing, file_size
+from service.runtime.sizing import Sizing
 from service.serving.errors import UnknownModel
 from service.settings import PREFIX, SettingsError
 
 # Other protocols count versions. One file is served, whatever the version on its card.
 VERSION = "1"
+# So do OVMS' clients where they want the version that answers by default.
+_VERSIONS = ("0", VERSION)
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -51,7 +56,7 @@ class Models:
         self._last_model = last_model
         self._metrics = metrics
         # Before the file is read: a later change is noticed.
-        self._taken = self._seen = self._state()
+        self._taken = self._seen = model_state(self._path)
         # Digests of the bytes that answer, and of those that were refused last.
         self._answering = self._refused = b""
         self.current = classifier or self._first()
@@ -60,8 +65,8 @@ class Models:
 
     @property
     def name(self) -> str:
-        """The name under which other protocols ask for the model that answers."""
-        return self.current.card.name
+        """What the model is called in ``/v1`` and ``/v2``: as set, else as its card says."""
+        return self._sizing.settings.name or self.current.card.name
 
     def find(self, arguments: Mapping[str, str]) -> Classifier:
         """The model that a path asks for.
@@ -76,7 +81,7 @@ class Models:
         current, name = self.current, self.name
         if arguments.get("name", name) != name:
             raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
-        if arguments.get("version", VERSION) != VERSION:
+        if arguments.get("version", VERSION) not in _VERSIONS:
             raise UnknownModel(
                 f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
             )
@@ -86,20 +91,17 @@ class Models:
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""
-        state = self._state()
+        state = model_state(self._path)
         same, self._seen = state == self._seen, state
         if state is None or state == self._taken or not (same or now):
             return
         self._taken = state  # a file that is refused is not opened again
         self._replace()
 
-    def _state(self) -> FileState | None:
-        return file_state(self._path)
-
     def _first(self) -> Classifier:
         """The file's model; the last-known-good one where the file cannot be used."""
         try:
-            return self._take(self._read())
+            return self._take(*self._read())
         except ModelError as error:
             data = self._last_model.load()
             if data is None:
@@ -107,15 +109,15 @@ class Models:
             self._metrics.model_loads.labels("refused").inc()
             _LOG.error("model refused, the last-known-good one answers: %s", error)
             self._answering = sha256(data).digest()
-            return self._open(data)
+            return self._open(data, self._path)
 
     def _replace(self) -> None:
         before = self.current.card
         try:
-            data = self._read()
+            data, file = self._read()
             if self._is_known(data):
                 return
-            classifier = self._take(data)
+            classifier = self._take(data, file)
         except ModelError as error:
             self._metrics.model_loads.labels("refused").inc()
             fields = {"version_kept": before.version}
@@ -141,32 +143,34 @@ class Models:
             self._refused = b""  # later there may be room
             raise ModelTooLarge(f"its labels need more room for metrics: {error}") from error
 
-    def _read(self) -> bytes:
-        self._check_room()
-        return read_model(self._path)
+    def _read(self) -> tuple[bytes, Path]:
+        """The model file's bytes, and where it is."""
+        file = model_file(self._path)
+        self._check_room(file)
+        return read_model(file), file
 
-    def _take(self, data: bytes) -> Classifier:
+    def _take(self, data: bytes, file: Path) -> Classifier:
         """Open these bytes, and keep them as the last-known-good model."""
-        classifier = self._open(data)
+        classifier = self._open(data, file)
         self._answering, self._refused = sha256(data).digest(), b""
         self._last_model.store(data)
         return classifier
 
-    def _check_room(self) -> None:
-        size = file_size(self._path)
+    def _check_room(self, file: Path) -> None:
+        size = model_size(file)
         if not self._sizing.has_room(size):
             needed, memory = self._sizing.needed_memory(size), self._sizing.machine.memory
             raise ModelTooLarge(
-                f"model file {self._path} needs {needed / 1e6:.0f} MB of memory,"
+                f"model file {file} needs {needed / 1e6:.0f} MB of memory,"
                 f" and there are {memory / 1e6:.0f} MB"
             )
 
-    def _open(self, data: bytes) -> Classifier:
+    def _open(self, data: bytes, file: Path) -> Classifier:
         """Open a model, and report it: one whose metrics have no room is not used."""
         providers = self._sizing.settings.providers
         try:
             classifier = Classifier.open(
-                data, self._path, threads=self._sizing.inference_threads, providers=providers
+                data, file, threads=self._sizing.inference_threads, providers=providers
             )
         except UnknownProvider as error:
             raise SettingsError(f"{PREFIX}PROVIDERS={','.join(providers)}: {error}") from error

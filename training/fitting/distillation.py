@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier, read_model
+from service.inference.classifier import Classifier
 from service.inference.errors import ModelError
+from service.inference.model_files import read_model
 from training.config import TrainConfig
 from training.errors import DataError
 

@@ -20,7 +20,7 @@ def service(tiny_model: Path) -> Service:
 
 
 def begin() -> RequestContext:
-    return RequestContext.begin("POST", Fields([]), 30)
+    return RequestContext.begin("POST", Fields([]), Settings())
 
 
 def test_a_request_is_counted_as_what_its_client_was_told(service: Service) -> None:

@@ -1,0 +1,88 @@
+"""Model files on disk: which file a path stands for, its bytes, and whether it has changed.
+
+A path is a file, or a folder that has exactly one.
+"""
+
+import os
+from pathlib import Path
+
+from service.inference.errors import ModelNotFound
+
+# What tells one state of a path from another, also behind a symbolic link that is switched: device,
+# inode, size and time of change of each of its model files.
+ModelState = tuple[tuple[int, int, int, int], ...]
+
+_SUFFIX = ".onnx"
+# How much of a folder a message lists.
+_LISTED = 5
+
+
+def model_file(path: Path) -> Path:
+    """The model file that a path stands for: itself, or a folder's only ``.onnx`` file.
+
+    Files whose names begin with a dot do not count.
+
+    Raises:
+        ModelNotFound: a folder that cannot be read, or has no such file or several.
+    """
+    if not path.is_dir():
+        return path
+    files = _files_of(path)
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise ModelNotFound(
+            f"model folder {path} has {len(files)} {_SUFFIX} files ({_listed(files)}):"
+            " leave one there, or name the file"
+        )
+    others = _visible(path)
+    there = f"there is {_listed(others)}" if others else "it is empty"
+    raise ModelNotFound(f"model folder {path} has no {_SUFFIX} file: {there}")
+
+
+def model_state(path: Path) -> ModelState | None:
+    """The state of a path's model file, or files; None where there is none."""
+    try:
+        files = _files_of(path) if path.is_dir() else [path]
+        stats = [os.stat(file) for file in files]  # noqa: PTH116  whatever the paths lead to
+    except (OSError, ModelNotFound):
+        return None
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats) or None
+
+
+def model_size(path: Path) -> int:
+    """Bytes of a path's model file; 0 for one that is missing, which is reported when opened."""
+    try:
+        return model_file(path).stat().st_size
+    except (OSError, ModelNotFound):
+        return 0
+
+
+def read_model(path: str | os.PathLike[str]) -> bytes:
+    """A model file's bytes.
+
+    Raises:
+        ModelNotFound: no such file, or not readable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelNotFound(f"model file {path} cannot be read: {reason}") from error
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [f for f in _visible(folder) if f.suffix.lower() == _SUFFIX and not f.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelNotFound(f"model folder {folder} cannot be read: {reason}") from error
+
+
+def _listed(files: list[Path]) -> str:
+    names = [file.name for file in files[:_LISTED]]
+    return ", ".join(names + ["…"] * (len(files) > _LISTED))
