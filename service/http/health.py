@@ -1,4 +1,4 @@
-"""What monitoring asks: /, /health/live, /health/ready, /health, /ping and /metrics.
+"""What monitoring asks: /, /health/live, /health/ready, /health, /ping, /metrics, and /v2/health.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
@@ -13,6 +13,7 @@ from service.serving.errors import NotReady
 from service.settings import Settings, SettingsError, variable_name
 
 METRICS = "/metrics"
+LIVE = "/health/live"
 READY = "/health/ready"
 
 blueprint = Blueprint("health", __name__)
@@ -42,10 +43,17 @@ def alive() -> Response:
     return _json({"status": "alive"})
 
 
-@blueprint.get("/health/live")
+@blueprint.get(LIVE)
 def live() -> Response:
     """The process answers."""
     return _json({"status": "live"})
+
+
+@blueprint.get("/v2/health/live")
+def live_by_protocol() -> Response:
+    """The same, as the Open Inference Protocol's clients read it."""
+    current_context().route = LIVE
+    return _json({"live": True})
 
 
 @blueprint.get(READY)
@@ -58,6 +66,14 @@ def ready() -> Response:
     current_context().route = READY
     check_ready()
     return _json({"status": "ready"})
+
+
+@blueprint.get("/v2/health/ready")
+def ready_by_protocol() -> Response:
+    """The same, as the Open Inference Protocol's clients read it."""
+    current_context().route = READY
+    check_ready()
+    return _json({"live": True, "ready": True})
 
 
 @blueprint.get("/health")

@@ -46,7 +46,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     name: str
     ready: bool = True
-    model_version_status: list[VersionStatus] = [VersionStatus()]
+    model_version_status: tuple[VersionStatus, ...] = (VersionStatus(),)
 
 
 @blueprint.get("/v1/models")
