@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.described import Headers, check_answer, check_some_answer
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = ("asyncio", "gthread")
@@ -31,14 +33,6 @@ Labels = frozenset[tuple[str, str]]
 
 class ServerError(AssertionError):
     """The server did not do what it had to; the message shows its log."""
-
-
-class Headers(Protocol):
-    """Looked up in whatever case; http.client's and werkzeug's."""
-
-    def __getitem__(self, name: str, /) -> str: ...
-
-    def __contains__(self, name: str, /) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -83,11 +77,13 @@ class Wire:
             headers[name] = value.strip()
         version, status, _ = first.split(" ", 2)
         assert version in ("HTTP/1.1", "HTTP/1.0"), first
-        length = 0 if status.startswith("1") else int(headers["Content-Length"])
+        length = 0 if status[0] == "1" or status == "304" else int(headers["Content-Length"])
         wanted = 0 if method == "HEAD" else length
         while len(self._buffer) < wanted:
             self._read_more()
         body, self._buffer = self._buffer[:wanted], self._buffer[wanted:]
+        if status != "100":
+            check_some_answer(int(status), headers, None if method == "HEAD" else body)
         return Reply(int(status), headers, body)
 
     def ended(self) -> bool:
@@ -112,6 +108,7 @@ class Server:
     port: int
     output: Path
     errors: Path
+    root_path: str = ""
 
     # ---- speaking ----------------------------------------------------------------------------
 
@@ -134,9 +131,12 @@ class Server:
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read())
+            reply = Reply(response.status, response.headers, response.read())
         finally:
             connection.close()
+        described = path.removeprefix(self.root_path)
+        check_answer(method, described, reply.status, reply.headers, reply.body)
+        return reply
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         return self.ask("GET", path, headers=headers)
@@ -372,7 +372,7 @@ def launch_by(
             stderr=err,
             start_new_session=True,
         )
-    return Server(process, port, output, errors)
+    return Server(process, port, output, errors, str(settings.get("root_path", "")))
 
 
 @contextmanager

@@ -3,9 +3,17 @@
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from service.http import health, predict
+from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
+from service.http.endpoints import Endpoint, Endpoints, PathPart
+from service.http.hugging_face import HuggingFace
+from service.http.invocations import Invocations
+from service.http.open_inference import routes as open_inference
+from service.http.open_inference.infer import OpenInference
+from service.http.openapi import routes as openapi
+from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.http.root_path import under_root
+from service.http.tensorflow_serving import TensorFlowServing
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -32,11 +40,17 @@ def create_app(
         SettingsError: a setting cannot be understood or used.
         ModelError: the model cannot be used.
     """
-    service = Service.build(settings, classifier, slot)
+    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
+    endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
+    app.url_map.converters["default"] = PathPart
     app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
-    install(app, service)
-    app.register_blueprint(predict.blueprint)
+    install(app, service, endpoints)
+    images.add_routes(app, endpoints)
+    app.register_blueprint(model.blueprint)
+    app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(model_status.blueprint)
+    app.register_blueprint(open_inference.blueprint)
     health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
@@ -48,22 +62,38 @@ def create_app(
     return app
 
 
+def _endpoints(service: Service) -> tuple[Endpoint, ...]:
+    """The routes of all wire formats that take images."""
+    settings, models = service.settings, service.models
+    predict = PredictFormat(settings, models)
+    tensorflow = TensorFlowServing(settings, models)
+    return (
+        *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
+        *predict.endpoints,
+        *tensorflow.endpoints,
+        *OpenInference(settings, models).endpoints,
+        *Invocations(predict, tensorflow).endpoints,
+        *HuggingFace(predict, models).endpoints,
+    )
+
+
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings
+        request.method, request.headers, service.settings, request.path
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:
         return  # a browser asks without the key whether it may send one
     if rule is not None:
-        g.context.route = rule.rule
+        g.context.route = rule.rule.replace("<", "{").replace(">", "}")
     service.auth.check(request.path, request.headers)
 
 
 def _finish(response: Response) -> Response:
     service, context = current_service(), current_context()
-    response.headers.update(responses.common_headers(context))
+    for name, value in responses.common_headers(context).items():
+        response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
     return response

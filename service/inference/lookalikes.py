@@ -22,6 +22,7 @@ _LENGTHS = {"BMP": (2, 0), "WEBP": (4, 8)}
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 _ITSELF = "send the image file's own bytes"
+_JSON = 'JSON as application/json: {"image": "<base64>"}'
 _UNCHANGED = "send the file's bytes unchanged (read as binary; curl --data-binary or -F, not -d)"
 _STRIPPED = f"without its zero bytes and line ends: {_UNCHANGED}"
 _READ_AS_TEXT = f"that was read as text on its way: {_UNCHANGED}"
@@ -35,7 +36,7 @@ _BINARY = (
     (rb"\xff\xfe", f"text in UTF-16, as PowerShell's > writes it: {_ITSELF}"),
 )
 _TEXTS = (
-    (rb"data:[\w.+/;=-]*,", "a data URL: send the bytes that it holds, decoded"),
+    (rb"data:[\w.+/;=-]*,", f"a data URL: send the bytes that it holds, decoded, or {_JSON}"),
     (
         rb"--.*\ncontent-disposition:",
         "a form that is not declared as one: leave Content-Type to the HTTP library",
@@ -43,7 +44,7 @@ _TEXTS = (
     (rb"<(!doctype html|html|head|body)\b", f"an HTML page: {_ITSELF}"),
     (rb"<\?xml(?!.*<svg)", f"XML: {_ITSELF}"),
     (rb"\[object ", "a JavaScript object's name: send the Blob or File itself"),
-    (rb"[{\[]", f"JSON: {_ITSELF}, neither in JSON nor in base64"),
+    (rb"[{\[]", f"JSON that is not declared as application/json: {_ITSELF}, or {_JSON}"),
     (rb"b['\"]", "text that Python shows for bytes: send the bytes themselves"),
     (rb"(https?|file|s3|gs)://", f"an address, and nothing is fetched from it: {_ITSELF}"),
     (rb"[\w.%+-]{1,64}=", "a form's text fields: send the image as a file (curl -F image=@FILE)"),
@@ -113,7 +114,8 @@ def _described_text(head: bytes) -> str | None:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     encoded = _encoded_format(text)
     if encoded is not None:
-        return f"{encoded[0]} text of a {encoded[1]} image: send the image's bytes, decoded"
+        other = f", or {_JSON}" if encoded[0] == "base64" else ""
+        return f"{encoded[0]} text of a {encoded[1]} image: send the image's bytes, decoded{other}"
     found = _first(_TEXTS, text)
     if found is None and detect_format(text) is None:  # those of PDF and SVG have names
         return f"text: {_ITSELF}"

@@ -9,13 +9,13 @@ from email.utils import formatdate
 from functools import partial
 
 from service.http.current import CONTEXT_KEY
+from service.http.endpoints import Endpoints
 from service.http.health import METRICS
 from service.http.root_path import WsgiApp
 from service.server.messages import Head, call_app
 from service.server.protocol import Connection, Incoming, Stage
 from service.serving import responses
 from service.serving.context import RequestContext
-from service.serving.endpoints import PREDICT, PREDICT_BATCH
 from service.serving.errors import Overloaded
 from service.serving.pipeline import PredictRequest
 from service.serving.responses import Response
@@ -43,8 +43,9 @@ class Connections:
     """What the connections of one worker share.
 
     Args:
-        app: answers everything but single predictions.
+        app: answers what takes no images.
         service: the parts of the service.
+        endpoints: the routes that take images.
         listeners: bound and listening sockets.
         max_connections: beyond it the longest idle connection is closed.
     """
@@ -53,13 +54,14 @@ class Connections:
         self,
         app: WsgiApp,
         service: Service,
+        endpoints: Endpoints,
         listeners: list[socket.socket],
         max_connections: int,
     ) -> None:
         self._app = app
         self._service = service
         self.settings = service.settings
-        self.endpoints = service.endpoints
+        self.endpoints = endpoints
         self.admission = service.admission
         self._listeners = listeners
         self._max_connections = max_connections
@@ -76,15 +78,12 @@ class Connections:
     def start(self) -> None:
         """Accept connections on the running event loop."""
         self.loop = asyncio.get_running_loop()
-        # Large files and forms have threads of their own, so that nothing else waits for them.
+        # Large bodies have threads of their own, so that nothing else waits for them.
         # Scrapes have one, because they may wait for the other workers' counts.
         openers = self._service.sizing.decoders + 1  # one file may take long
         self._openers = ThreadPoolExecutor(openers, thread_name_prefix="open")
         self._app_threads = ThreadPoolExecutor(1, thread_name_prefix="app")
-        self._threads: dict[str, ThreadPoolExecutor] = {
-            PREDICT_BATCH: ThreadPoolExecutor(1, thread_name_prefix="batch"),
-            METRICS: ThreadPoolExecutor(1, thread_name_prefix="metrics"),
-        }
+        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._service.batcher.run_on(self.loop, self._openers)
         for listener in self._listeners:
             listener.setblocking(False)
@@ -111,7 +110,7 @@ class Connections:
             connection.close()
         await asyncio.sleep(0)  # the sockets are closed in the loop's next iteration
         self._flush()
-        for pool in (self._openers, self._app_threads, *self._threads.values()):
+        for pool in (self._openers, self._app_threads, self._scrapes):
             pool.shutdown(wait=False, cancel_futures=True)
         self._service.batcher.stop()
 
@@ -233,25 +232,25 @@ class Connections:
         incoming.in_work = True
         body = incoming.take_body()
         self._flush_soon()
-        if context.route == PREDICT:
+        if incoming.found is not None:
             context.bytes_in = len(body)
             request = PredictRequest(
-                body, head.headers.get("Content-Type", ""), head.query, context
+                body, head.headers, head.query, context, incoming.found.arguments
             )
             done = partial(self._predicted, connection, incoming)
-            self._service.batcher.submit(request, done)
+            self._service.batcher.submit(request, incoming.found.endpoint.read, done)
             return
-        threads: Executor = self._threads.get(head.path, self._app_threads)
+        threads: Executor = self._scrapes if head.path == METRICS else self._app_threads
         threads.submit(self._call_app, connection, incoming, head, body, context)
 
     def _predicted(
-        self, connection: Connection, incoming: Incoming, answer: bytes | Exception
+        self, connection: Connection, incoming: Incoming, answer: Response | Exception
     ) -> None:
         context = connection.context_of(incoming)
         if isinstance(answer, Exception):
             response = responses.error_response(answer, context)
         else:
-            response = responses.json_response(answer, context)
+            response = responses.complete(answer, context)
         self.admission.leave(context)
         self.account(context, response.status)
         self._worked(connection, incoming, response)
@@ -265,18 +264,11 @@ class Connections:
         context: RequestContext,
     ) -> None:
         """In a thread: answer with the application."""
-        admitted = context.admitted
-        if admitted is not None:
-            context.wait_since(admitted)
         try:
             response = call_app(self._app, head, body, connection.peer, {CONTEXT_KEY: context})
         except Exception as error:  # noqa: BLE001  the client gets an answer
             response = responses.error_response(error, context)
             self._service.accounting.add(context, response.status)
-        finally:
-            if admitted is not None:
-                self.admission.leave(context)
-                self.admission.publish()
         with suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._worked, connection, incoming, response)
 

@@ -15,11 +15,11 @@ from typing import Any, Protocol, cast
 
 import httptools
 
+from service.http.endpoints import Endpoints, Found
 from service.server.messages import Fields, Head, response_bytes
 from service.serving import responses
 from service.serving.admission import Admission
 from service.serving.context import RequestContext
-from service.serving.endpoints import Endpoints
 from service.serving.errors import (
     BadBody,
     BodyTimeout,
@@ -74,7 +74,8 @@ class Malformed(Exception):
 class Incoming:
     """A request as it comes: first its head, then its body.
 
-    ``context`` is None, and ``body_limit`` not known, until the request's turn comes. ``size``
+    ``context`` is None, and ``body_limit`` not known, until the request's turn comes. ``found`` is
+    the route that it is for, if that takes images. ``size``
     counts the bytes of the body, ``held`` those that count against the buffer that all connections
     share; while the request is ``in_work``, they are not given back. ``last``: the connection ends
     behind it. ``error`` is what is wrong with it.
@@ -86,6 +87,7 @@ class Incoming:
         self.head_size = 0
         self.head: Head | None = None
         self.context: RequestContext | None = None
+        self.found: Found | None = None
         self.body_limit = sys.maxsize
         self.size = self.held = 0
         self.whole = self.last = self.in_work = False
@@ -426,15 +428,18 @@ class Connection(asyncio.Protocol):
         head = incoming.head
         assert head is not None  # noqa: S101
         endpoints = self._shared.endpoints
-        incoming.context = context = RequestContext.begin(head.method, head.headers, self._settings)
-        if head.method == "POST" and head.path in endpoints.by_path:
-            context.route = head.path
-            try:
-                incoming.body_limit = endpoints.check_head(head.path, head.headers, head.length)
-            except RequestError as error:
-                incoming.error = error
-        else:
+        incoming.context = context = RequestContext.begin(
+            head.method, head.headers, self._settings, head.path
+        )
+        incoming.found = found = endpoints.find(head.method, head.text_path)
+        if found is None:
             incoming.body_limit = OTHER_BODY_BYTES
+            return
+        context.route = found.endpoint.route
+        try:
+            incoming.body_limit = endpoints.check_head(found, head.path, head.headers, head.length)
+        except RequestError as error:
+            incoming.error = error
 
     def _await_body(self, incoming: Incoming) -> None:
         self.stage = Stage.BODY
@@ -443,7 +448,7 @@ class Connection(asyncio.Protocol):
             self._write(CONTINUE)
 
     def _refuse_large(self, incoming: Incoming) -> None:
-        if self._predicts(incoming):
+        if incoming.found is not None:
             self._refuse(
                 incoming, BodyTooLarge(f"the body has more than {incoming.body_limit} bytes")
             )
@@ -456,7 +461,7 @@ class Connection(asyncio.Protocol):
         """Have the first request answered."""
         context = incoming.context
         assert context is not None  # noqa: S101
-        if self._predicts(incoming):
+        if incoming.found is not None:
             try:
                 self._shared.admission.enter(context)
             except Overloaded as error:
@@ -477,10 +482,6 @@ class Connection(asyncio.Protocol):
             self._advance()
         except Exception as error:  # noqa: BLE001
             self._fail(error)
-
-    def _predicts(self, incoming: Incoming) -> bool:
-        context = incoming.context
-        return context is not None and context.route in self._shared.endpoints.by_path
 
     def _read_on(self) -> None:
         """Read more bytes, unless requests wait already or the client is throttled."""

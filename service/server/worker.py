@@ -12,7 +12,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
-from service.http.current import service_of
+from service.http.current import endpoints_of, service_of
 from service.inference.errors import ModelError
 from service.runtime.machine import SPARE_DESCRIPTORS
 from service.runtime.shared_state import current_slot
@@ -83,7 +83,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         listeners = [listener.sock for listener in self.sockets]
         at_most = min(self.cfg.worker_connections, limit - SPARE_DESCRIPTORS)
-        connections = Connections(self.wsgi, service_of(self.wsgi), listeners, at_most)
+        service, endpoints = service_of(self.wsgi), endpoints_of(self.wsgi)
+        connections = Connections(self.wsgi, service, endpoints, listeners, at_most)
         beating = asyncio.create_task(self._beat())
         connections.start()
         await self._stop.wait()

@@ -77,14 +77,11 @@ class Admission:
 
     @contextmanager
     def admit(self, context: RequestContext) -> Iterator[None]:
-        """Count a request for a ``with`` block, unless the server has counted it in already.
+        """Count a request for a ``with`` block.
 
         Raises:
             Overloaded: too many are in flight already.
         """
-        if context.admitted is not None:
-            yield
-            return
         self.enter(context)
         self.publish()
         try:

@@ -17,14 +17,20 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
-from service.inference.classifier import Classifier, Selection
-from service.inference.errors import ImageError, InvalidAnswer
+from service.inference.classifier import Classifier
 from service.serving.context import RequestContext
-from service.serving.errors import BodyTooLarge, MissingImage, TooManyFiles, UnsupportedCoding
-from service.serving.parameters import parse_selection
-from service.serving.pipeline import Decoded, Outcome, Pipeline, PredictRequest
-from service.serving.problems import problem_of
-from service.serving.uploads import NO_FILE, Upload, uploads
+from service.serving.errors import MissingImage
+from service.serving.pipeline import (
+    OF_ONE_IMAGE,
+    Decoded,
+    Outcome,
+    Pipeline,
+    PredictRequest,
+    Read,
+    Source,
+    Task,
+)
+from service.serving.responses import Response
 
 T = TypeVar("T")
 
@@ -49,12 +55,9 @@ class EventLoop(Protocol):
         """From any thread."""
 
 
-# The body of a 200, or what failed.
-Answer = bytes | Exception
+# The response of a 200, or what failed.
+Answer = Response | Exception
 Done = Callable[[Outcome], None]
-
-# What goes wrong for one file of a form, and for that one alone.
-_OF_ONE_FILE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
 
 
 class Batcher:
@@ -63,92 +66,56 @@ class Batcher:
     Args:
         pipeline: the phases.
         max_batch_size: images that go through the network together, at most.
-        max_files: files of one form.
     """
 
-    def __init__(self, pipeline: Pipeline, max_batch_size: int, max_files: int) -> None:
+    def __init__(self, pipeline: Pipeline, max_batch_size: int) -> None:
         self._pipeline = pipeline
         self._max_batch_size = max_batch_size
-        self._max_files = max_files
         self._waiting: deque[tuple[Decoded, Done]] = deque()
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
 
     # ---- for a thread ------------------------------------------------------------------------
 
-    def answer(self, request: PredictRequest) -> bytes:
-        """The JSON body of a 200 for a request with one image.
+    def answer(self, request: PredictRequest, read: Read) -> Response:
+        """The response of a 200, without the headers that all have.
+
+        Args:
+            request: a whole request.
+            read: its wire format.
 
         Raises:
-            RequestError, ImageError: ``problems`` knows the status of each.
+            RequestError, ImageError, InvalidAnswer: ``problems`` knows the status of each.
         """
-        opened = self._pipeline.open(request)
-        decoded = _result(self._pipeline.decode_in_turn(opened), request.context)
-        (outcome,) = self._predict([decoded], request.context)
-        answer = self._encoded(decoded.classifier, outcome)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        task, outcomes = _task(request, read), list[Outcome]()
+        for start in range(0, len(task.images), self._max_batch_size):
+            some = task.images[start : start + self._max_batch_size]
+            images = [self._decoded(one, task.classifier, request.context) for one in some]
+            predicted = iter(
+                self._predict([one for one in images if isinstance(one, Decoded)], request.context)
+            )
+            outcomes += [next(predicted) if isinstance(one, Decoded) else one for one in images]
+        return task.encode(outcomes)
 
-    def answer_many(self, request: PredictRequest) -> bytes:
-        """The JSON body of a 200 for a form of images: one result for each file, in order.
-
-        Raises:
-            RequestError: the form cannot be used. What is wrong with one file is in its result.
-        """
-        classifier, selection = self._pipeline.models.current, parse_selection(request.query)
-        files = uploads(request.body, request.content_type, self._max_files)
-        if not files:
-            raise MissingImage(NO_FILE)
-        if len(files) > self._max_files:
-            raise TooManyFiles(f"the form holds {len(files)} files, {self._max_files} are allowed")
-        results: list[dict[str, object]] = []
-        for start in range(0, len(files), self._max_batch_size):
-            some = files[start : start + self._max_batch_size]
-            images = [
-                self._decoded_file(one, classifier, selection, request.context) for one in some
-            ]
-            results += self._results(some, images, request.context)
-        return self._pipeline.encode(classifier, {"results": results})
-
-    def _decoded_file(
-        self, file: Upload, classifier: Classifier, selection: Selection, context: RequestContext
+    def _decoded(
+        self, source: Source, classifier: Classifier, context: RequestContext
     ) -> Decoded | Exception:
+        if isinstance(source, Exception):
+            return source
+        if not isinstance(source, bytes):
+            return Decoded(source, classifier, context, time.monotonic())
         try:
-            opened = self._pipeline.open_image(file.image(), classifier, selection, context)
+            opened = self._pipeline.open(source, classifier, context)
             return _result(self._pipeline.decode_in_turn(opened), context)
-        except _OF_ONE_FILE as error:
+        except OF_ONE_IMAGE as error:
             return error
-
-    def _results(
-        self,
-        files: Sequence[Upload],
-        images: Sequence[Decoded | Exception],
-        context: RequestContext,
-    ) -> list[dict[str, object]]:
-        outcomes = iter(self._predict([one for one in images if isinstance(one, Decoded)], context))
-        results: list[dict[str, object]] = []
-        for file, image in zip(files, images, strict=True):
-            result: dict[str, object] = {"filename": file.filename}
-            outcome = next(outcomes) if isinstance(image, Decoded) else image
-            if isinstance(outcome, _OF_ONE_FILE):
-                result["problem"] = problem_of(outcome)
-            elif isinstance(outcome, Exception):
-                raise outcome
-            else:
-                result["predictions"] = outcome
-            results.append(result)
-        return results
 
     def _predict(self, images: Sequence[Decoded], context: RequestContext) -> list[Outcome]:
         """Wait for the images' outcomes, not beyond the deadline."""
         futures: list[Future[Outcome]] = [Future() for _ in images]
         for image, future in zip(images, futures, strict=True):
             self._waiting.append((image, future.set_result))
-        if self._loop is not None:
-            self._loop.schedule(self._run_on_loop)
-        else:
-            self._take_turns(futures, context)
+        self._take_turns(futures, context)
         return [_result(future, context) for future in futures]
 
     def _take_turns(self, futures: Sequence[Future[Outcome]], context: RequestContext) -> None:
@@ -179,54 +146,103 @@ class Batcher:
         if self._loop is not None:
             self._loop.network.shutdown(wait=False, cancel_futures=True)
 
-    def submit(self, request: PredictRequest, done: Callable[[Answer], None]) -> None:
-        """Answer a request with one image; called on the event loop, and never waits.
+    def submit(self, request: PredictRequest, read: Read, done: Callable[[Answer], None]) -> None:
+        """Answer a request; called on the event loop, and never waits.
 
         Args:
             request: a whole request.
+            read: its wire format.
             done: called on the event loop, after this call has returned.
         """
         assert self._loop is not None, "run_on comes first"  # noqa: S101
         if len(request.body) > SMALL_BYTES:
-            self._loop.openers.submit(self._open, request, done, time.monotonic())
+            self._loop.openers.submit(self._read, request, read, done, time.monotonic())
         else:
-            self._open(request, done)
+            self._read(request, read, done)
 
-    def _open(
+    def _read(
         self,
         request: PredictRequest,
+        read: Read,
         done: Callable[[Answer], None],
         since: float | None = None,
     ) -> None:
-        """Open an image, and decode it here if it is small; ``since``: when it was handed on."""
-        assert self._loop is not None  # noqa: S101
+        """Read a request, and go on with its images; ``since``: when it was handed on."""
+        loop, context = self._loop, request.context
+        assert loop is not None  # noqa: S101
         if since is not None:
-            request.context.wait_since(since)
+            context.wait_since(since)
         try:
-            opened = self._pipeline.open(request)
-            if opened.image.source_pixels <= SMALL_PIXELS:
-                self._add(self._pipeline.decode(opened), done)
-            else:
-                decoding = self._pipeline.decode_in_turn(opened)
-                decoding.add_done_callback(partial(self._decoded, done))
+            task = _task(request, read)
         except Exception as error:  # noqa: BLE001  the client gets an answer
-            self._loop.call_soon(partial(done, error))
-
-    def _decoded(self, done: Callable[[Answer], None], decoding: Future[Decoded]) -> None:
-        assert self._loop is not None  # noqa: S101
-        error = decoding.exception()
-        if isinstance(error, Exception):
-            self._loop.call_soon(partial(done, error))
+            loop.call_soon(partial(done, error))
+            return
+        work = _Work(task, context, partial(self._finish, task, done))
+        if since is None and sum(isinstance(one, bytes) for one in task.images) > 1:
+            loop.openers.submit(self._go_on, work)
         else:
-            self._add(decoding.result(), done)
+            self._go_on(work)
 
-    def _add(self, decoded: Decoded, done: Callable[[Answer], None]) -> None:
+    def _go_on(self, work: "_Work") -> None:
+        """Send a request's images on their way, until one has to wait for a decoder.
+
+        One after the other: a request with many images has one decoder at a time, like one with a
+        single image.
+        """
+        try:
+            while work.coming:
+                place, source = work.coming.popleft()
+                try:
+                    if self._send(work, place, source):
+                        return
+                except OF_ONE_IMAGE as error:
+                    work.settle(place, error)
+        except Exception as error:  # noqa: BLE001  the client gets an answer
+            work.fail(error)
+
+    def _send(self, work: "_Work", place: int, source: Source) -> bool:
+        """Send one image on its way; whether the next has to wait for it."""
+        settle, context = partial(work.settle, place), work.context
+        if isinstance(source, Exception):
+            raise source
+        if not isinstance(source, bytes):
+            self._add(Decoded(source, work.task.classifier, context, time.monotonic()), settle)
+            return False
+        opened = self._pipeline.open(source, work.task.classifier, context)
+        if opened.image.source_pixels <= SMALL_PIXELS:
+            self._add(self._pipeline.decode(opened), settle)
+            return False
+        decoding = self._pipeline.decode_in_turn(opened)
+        decoding.add_done_callback(partial(self._sent, work, settle))
+        return True
+
+    def _sent(self, work: "_Work", settle: Done, decoding: Future[Decoded]) -> None:
+        """In a decoder's thread: an image is decoded, or is not."""
+        error = decoding.exception()
+        if error is None:
+            self._add(decoding.result(), settle)
+        elif isinstance(error, OF_ONE_IMAGE):
+            settle(error)
+        elif isinstance(error, Exception):
+            work.fail(error)
+            return
+        if work.coming:  # reading its header may take long: no decoder waits for that
+            assert self._loop is not None  # noqa: S101
+            self._loop.openers.submit(self._go_on, work)
+
+    def _finish(
+        self, task: Task, done: Callable[[Answer], None], found: Sequence[Outcome] | Exception
+    ) -> None:
+        """Every image of a request has its outcome: write the answer, on the event loop."""
         assert self._loop is not None  # noqa: S101
+        if isinstance(found, Exception):
+            self._loop.call_soon(partial(done, found))
+        else:
+            self._loop.call_soon(partial(_encode, task, found, done))
 
-        def encode(outcome: Outcome) -> None:
-            done(self._encoded(decoded.classifier, outcome))
-
-        self._waiting.append((decoded, encode))
+    def _add(self, decoded: Decoded, done: Done) -> None:
+        assert self._loop is not None  # noqa: S101
+        self._waiting.append((decoded, done))
         self._loop.schedule(self._run_on_loop)
 
     def _run_on_loop(self) -> None:
@@ -272,13 +288,46 @@ class Batcher:
         outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
         return outcomes
 
-    def _encoded(self, classifier: Classifier, outcome: Outcome) -> Answer:
-        if isinstance(outcome, Exception):
-            return outcome
-        try:
-            return self._pipeline.encode(classifier, {"predictions": outcome})
-        except Exception as error:  # noqa: BLE001  the client gets an answer
-            return error
+
+class _Work:
+    """A request's images on their way: which come next, and what has become of the others.
+
+    Args:
+        task: what the request asks for.
+        context: of the request.
+        finish: called once, in any thread: with all outcomes, or with what ended the request.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        context: RequestContext,
+        finish: Callable[[Sequence[Outcome] | Exception], None],
+    ) -> None:
+        self.task = task
+        self.context = context
+        self.coming = deque(enumerate(task.images))
+        self._outcomes: dict[int, Outcome] = {}
+        self._finish = finish
+        self._lock = threading.Lock()
+        self._over = False
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        """An image has its outcome."""
+        with self._lock:
+            self._outcomes[place] = outcome
+            if self._over or len(self._outcomes) < len(self.task.images):
+                return
+            self._over = True
+        self._finish([self._outcomes[at] for at in range(len(self.task.images))])
+
+    def fail(self, error: Exception) -> None:
+        """Nothing more can come of the request."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        self._finish(error)
 
 
 class _OnLoop:
@@ -304,6 +353,22 @@ class _OnLoop:
         else:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(call)
+
+
+def _task(request: PredictRequest, read: Read) -> Task:
+    request.context.check_wanted()
+    task = read(request)
+    if not task.images:
+        raise MissingImage("the request holds no image")
+    return task
+
+
+def _encode(task: Task, found: Sequence[Outcome], done: Callable[[Answer], None]) -> None:
+    try:
+        answer: Answer = task.encode(found)
+    except Exception as error:  # noqa: BLE001  the client gets an answer
+        answer = error
+    done(answer)
 
 
 def _result(future: Future[T], context: RequestContext) -> T:

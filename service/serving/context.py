@@ -9,6 +9,7 @@ from typing import Protocol
 from service.runtime.records import RequestRecord
 from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
+from service.serving.problems import has_error_member
 from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
@@ -39,12 +40,15 @@ class RequestContext:
     ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
     admission counts it; ``abandoned``: the client has disconnected or was told that its time is
     over; ``ended``: when it was answered. ``cors``: headers of its answer, for browsers.
+    ``error_member``: its client reads an error as one member, and no problem's members.
     """
 
     request_id: str
     method: str
     started: float
     deadline: float
+    path: str = ""
+    error_member: bool = False
     cors: dict[str, str] = field(default_factory=dict)
     route: str = UNMATCHED
     bytes_in: int = 0
@@ -57,14 +61,21 @@ class RequestContext:
     ended: float | None = None
 
     @classmethod
-    def begin(cls, method: str, headers: Headers, settings: Settings) -> "RequestContext":
-        """A request whose head has just been read: its time begins."""
+    def begin(
+        cls, method: str, headers: Headers, settings: Settings, path: str = ""
+    ) -> "RequestContext":
+        """A request whose head has just been read: its time begins.
+
+        ``path`` is empty where the head could not be read.
+        """
         now = time.monotonic()
         return cls(
             request_id_of(headers),
             method,
             now,
             now + settings.request_timeout,
+            path,
+            error_member=has_error_member(path) or path == settings.platform_predict_route,
             cors=cors_headers(
                 settings.cors_origins,
                 headers.get("Origin", ""),

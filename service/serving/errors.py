@@ -5,10 +5,12 @@ RequestError
 ├── BadParameter            a query parameter that is not as documented
 ├── BadBody                 the body cannot be taken apart, or ended early
 ├── MissingImage            no image, or not exactly one where one is expected
+├── UnknownModel            no model, or no version, of that name is served
+├── BadTensor               a tensor's name, type or shape is not the model's
 ├── WrongMediaType          the declared type is no image
 ├── UnsupportedCoding       the bytes are compressed or encoded
 ├── BodyTooLarge            more bytes than allowed
-├── TooManyFiles            more files in a batch than allowed
+├── TooManyFiles            more images in a request than allowed
 ├── BodyTimeout             the body came too slowly
 ├── Overloaded              as many requests in flight as allowed
 ├── NotReady                starting or draining
@@ -37,6 +39,14 @@ class MissingImage(RequestError):
     """There is no image, or not exactly one where one is expected."""
 
 
+class UnknownModel(RequestError):
+    """No model of that name is served, or not in that version."""
+
+
+class BadTensor(RequestError):
+    """A tensor's name, type, shape or length is not what the model takes."""
+
+
 class WrongMediaType(RequestError):
     """The declared media type is no image."""
 
@@ -50,7 +60,7 @@ class BodyTooLarge(RequestError):
 
 
 class TooManyFiles(RequestError):
-    """The batch has more files than allowed."""
+    """The request has more images than allowed."""
 
 
 class BodyTimeout(RequestError):

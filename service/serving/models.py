@@ -8,6 +8,7 @@ are no new model.
 """
 
 import logging
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing
+from service.serving.errors import UnknownModel
 from service.settings import PREFIX, SettingsError
+
+# Other protocols count versions. One file is served, whatever the version on its card.
+VERSION = "1"
+# So do OVMS' clients where they want the version that answers by default.
+_VERSIONS = ("0", VERSION)
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -60,6 +67,27 @@ class Models:
     def name(self) -> str:
         """What the model is called in ``/v1`` and ``/v2``: as set, else as its card says."""
         return self._sizing.settings.name or self.current.card.name
+
+    def find(self, arguments: Mapping[str, str]) -> Classifier:
+        """The model that a path asks for.
+
+        Args:
+            arguments: ``name``, ``version`` and ``label`` (of a version), as far as the path has
+                them.
+
+        Raises:
+            UnknownModel: none of that name is served, or not in that version.
+        """
+        current, name = self.current, self.name
+        if arguments.get("name", name) != name:
+            raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
+        if arguments.get("version", VERSION) not in _VERSIONS:
+            raise UnknownModel(
+                f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
+            )
+        if "label" in arguments:
+            raise UnknownModel(f"{name!r} has no version labels, ask for version {VERSION!r}")
+        return current
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""

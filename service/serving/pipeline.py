@@ -7,35 +7,82 @@ together.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier, Prediction, Selection
-from service.inference.errors import InvalidAnswer
+from service.inference.classifier import Classifier
+from service.inference.errors import ImageError, InvalidAnswer
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
-from service.serving.context import RequestContext
+from service.serving.context import Headers, RequestContext
+from service.serving.errors import BodyTooLarge, UnsupportedCoding
 from service.serving.models import Models
-from service.serving.parameters import parse_selection
-from service.serving.uploads import check_image_bytes, single_image
+from service.serving.responses import Response
+from service.serving.uploads import check_image_bytes
 from service.settings import Settings
 
 _LOG = logging.getLogger("labelserve")
 
-_MOST_PROBABLE = Selection(top_k=1)
+# What goes wrong for one image, and for that one alone.
+OF_ONE_IMAGE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
 
 
 class PredictRequest(NamedTuple):
-    """A whole request for predictions; ``query`` is the raw query string."""
+    """A whole request for predictions.
+
+    ``query`` is the raw query string; ``arguments`` are what the route's path has found, by name.
+    """
 
     body: bytes
-    content_type: str
+    headers: Headers
     query: str
     context: RequestContext
+    arguments: Mapping[str, str]
+
+
+# An image as a request holds it: a file's bytes, pixels (uint8 [height, width, 3], RGB, of the
+# model's size), or what is wrong with it already.
+Source = bytes | NDArray[np.uint8] | Exception
+
+# The probabilities of one image, float32 [labels], or what failed.
+Outcome = NDArray[np.float32] | Exception
+# The probabilities of all images of a request, float32 [labels] each.
+Rows = list[NDArray[np.float32]]
+
+
+class Task(NamedTuple):
+    """What a request asks for, read from its wire format.
+
+    ``encode`` writes the answer: it gets one outcome for each image, in order, and raises what it
+    does not write into the answer.
+    """
+
+    images: Sequence[Source]
+    classifier: Classifier
+    encode: Callable[[Sequence[Outcome]], Response]
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> Rows:
+    """The rows of a request whose images are all answered, or none.
+
+    Raises:
+        Exception: the first outcome that is one; among several images it says which it is.
+    """
+    rows: Rows = []
+    for place, outcome in enumerate(outcomes, start=1):
+        if isinstance(outcome, OF_ONE_IMAGE) and len(outcomes) > 1:
+            raise type(outcome)(f"image {place} of {len(outcomes)}: {outcome}") from outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows.append(outcome)
+    return rows
+
+
+# Reads a request's wire format. It raises RequestError where the request cannot be used.
+Read = Callable[[PredictRequest], Task]
 
 
 class Opened(NamedTuple):
@@ -44,7 +91,6 @@ class Opened(NamedTuple):
     image: OpenedImage
     image_bytes: int
     classifier: Classifier
-    selection: Selection
     context: RequestContext
 
 
@@ -56,13 +102,8 @@ class Decoded(NamedTuple):
 
     pixels: NDArray[np.uint8]
     classifier: Classifier
-    selection: Selection
     context: RequestContext
     since: float
-
-
-# The predictions for one image that were asked for, most probable first, or what failed.
-Outcome = list[Prediction] | Exception
 
 
 class Pipeline:
@@ -82,28 +123,17 @@ class Pipeline:
         # a waiting thread, which can lose to one that comes back at once for as long as it takes.
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
-    def open(self, request: PredictRequest) -> Opened:
-        """Find the one image of a request and read its header.
-
-        Raises:
-            RequestError, ImageError: the request or its image cannot be used.
-        """
-        selection = parse_selection(request.query)
-        data = single_image(request.body, request.content_type)
-        request.context.check_wanted()
-        return self.open_image(data, self.models.current, selection, request.context)
-
-    def open_image(
-        self, data: bytes, classifier: Classifier, selection: Selection, context: RequestContext
-    ) -> Opened:
+    def open(self, data: bytes, classifier: Classifier, context: RequestContext) -> Opened:
         """Read an image's header.
 
         Raises:
             BodyTooLarge, ImageError: it cannot be used.
+            ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
         """
+        context.check_wanted()
         check_image_bytes(data, self._max_image_bytes)
         image = open_image(data, self._image_limits)
-        return Opened(image, len(data), classifier, selection, context)
+        return Opened(image, len(data), classifier, context)
 
     def decode(self, opened: Opened) -> Decoded:
         """The pixels of an opened image.
@@ -115,7 +145,7 @@ class Pipeline:
         with context.phase("decode"):
             pixels = opened.image.decode(classifier.input_size, classifier.card.input.resize)
         context.images.append((opened.image_bytes, opened.image.source_pixels))
-        return Decoded(pixels, classifier, opened.selection, context, time.monotonic())
+        return Decoded(pixels, classifier, context, time.monotonic())
 
     def decode_in_turn(self, opened: Opened) -> "Future[Decoded]":
         """The same in one of the threads for it, first come, first served.
@@ -142,23 +172,15 @@ class Pipeline:
         for place, image in enumerate(batch):
             by_model.setdefault(id(image.classifier), []).append(place)
         for places in by_model.values():
+            images = [batch[place] for place in places]
             try:
-                rows = _rows([batch[place] for place in places])
+                found = _outcomes(images, _rows(images))
             except Exception as error:  # noqa: BLE001  each client gets an answer
                 outcomes |= dict.fromkeys(places, error)
             else:
-                outcomes |= {
-                    place: _ranked(batch[place], row)
-                    for place, row in zip(places, rows, strict=True)
-                }
+                outcomes |= dict(zip(places, found, strict=True))
         _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
-
-    def encode(self, classifier: Classifier, content: dict[str, object]) -> bytes:
-        """The JSON body of a 200: the model that answered, then ``content``."""
-        card = classifier.card
-        model = {"name": card.name, "version": card.version}
-        return msgspec.json.encode({"model": model, **content})
 
 
 def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
@@ -187,12 +209,14 @@ def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None
         _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
-def _ranked(image: Decoded, row: NDArray[np.float32]) -> Outcome:
-    try:
-        predictions = image.classifier.rank(row, image.selection)
-        # What the model says is counted and logged also where the client asked for surer labels.
-        top = predictions or image.classifier.rank(row, _MOST_PROBABLE)
-        image.context.top.append((top[0].label, top[0].probability))
-    except Exception as error:  # noqa: BLE001
-        return error
-    return predictions
+def _outcomes(images: Sequence[Decoded], rows: NDArray[np.float32]) -> list[Outcome]:
+    """Each image's row, if it is one of numbers; its most probable label is counted and logged."""
+    outcomes: list[Outcome] = []
+    best, finite = rows.argmax(axis=1).tolist(), np.isfinite(rows.sum(axis=1)).tolist()
+    for image, row, label, usable in zip(images, rows, best, finite, strict=True):
+        if usable:
+            image.context.top.append((image.classifier.card.labels[label], float(row[label])))
+            outcomes.append(row)
+        else:
+            outcomes.append(InvalidAnswer("the model answered this image with NaN or infinity"))
+    return outcomes

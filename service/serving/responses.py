@@ -6,7 +6,13 @@ from typing import NamedTuple
 from service.inference.errors import ImageError, InvalidAnswer
 from service.serving.context import RequestContext
 from service.serving.errors import RequestError
-from service.serving.problems import Problem, problem_headers, problem_of, problem_of_status
+from service.serving.problems import (
+    Problem,
+    problem_body,
+    problem_headers,
+    problem_of,
+    problem_of_status,
+)
 
 _LOG = logging.getLogger("labelserve")
 
@@ -35,9 +41,9 @@ def common_headers(context: RequestContext) -> dict[str, str]:
     return {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
 
 
-def json_response(body: bytes, context: RequestContext) -> Response:
-    """A 200 with all headers."""
-    return Response(200, JSON | common_headers(context), body)
+def complete(response: Response, context: RequestContext) -> Response:
+    """A response with the headers that all have."""
+    return response._replace(headers=response.headers | common_headers(context))
 
 
 def error_response(error: Exception, context: RequestContext) -> Response:
@@ -61,5 +67,6 @@ def status_response(status: int, detail: str, context: RequestContext) -> Respon
 def _problem_response(problem: Problem, context: RequestContext) -> Response:
     if context.ended is None:  # else it is counted as what the client was told
         context.problem = problem.reason
-    headers = problem_headers(problem) | common_headers(context)
-    return Response(problem.status, headers, problem.to_json())
+    media_type, body = problem_body(problem, error_member=context.error_member)
+    headers = {"Content-Type": media_type} | problem_headers(problem)
+    return complete(Response(problem.status, headers, body), context)

@@ -1,6 +1,7 @@
 """The composition root: builds the parts of one worker's service, and gives each what it needs."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.inference.classifier import Classifier
@@ -12,7 +13,6 @@ from service.serving.accounting import Accounting
 from service.serving.admission import Admission
 from service.serving.auth import Auth
 from service.serving.batcher import Batcher
-from service.serving.endpoints import PREDICT, PREDICT_BATCH, Endpoints
 from service.serving.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
@@ -33,7 +33,6 @@ class Service:
     admission: Admission
     accounting: Accounting
     batcher: Batcher
-    endpoints: Endpoints
 
     @property
     def settings(self) -> Settings:
@@ -46,6 +45,7 @@ class Service:
         settings: Settings | None = None,
         classifier: Classifier | None = None,
         slot: WorkerSlot | None = None,
+        routes: Sequence[str] = (),
     ) -> "Service":
         """Build all parts, and open the model.
 
@@ -53,6 +53,7 @@ class Service:
             settings: by default those of the process's shared state, else of the environment.
             classifier: to answer with instead of the settings' model file.
             slot: the worker's slot, by default the one that gunicorn's hooks gave.
+            routes: those whose metrics exist from the start.
 
         Raises:
             SettingsError: a setting cannot be understood or used.
@@ -64,7 +65,7 @@ class Service:
         sizing = sizing or Sizing.fitted(settings or Settings.from_environ())
         settings = sizing.settings
         reasons = [kind.slug for kind in KINDS.values()]
-        metrics = Metrics(state, sizing.machine.memory, (PREDICT, PREDICT_BATCH), reasons)
+        metrics = Metrics(state, sizing.machine.memory, routes, reasons)
         count_drops(metrics.log_lines_dropped.inc)
         models = Models(sizing, state.last_model, metrics, classifier)
         if slot.number == 0:  # the other workers would say the same
@@ -74,7 +75,6 @@ class Service:
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
         pipeline = Pipeline(models, settings, sizing.decoders)
-        batcher = Batcher(pipeline, sizing.max_batch_size, settings.max_batch_files)
         return cls(
             sizing=sizing,
             slot=slot,
@@ -83,6 +83,5 @@ class Service:
             auth=auth,
             admission=admission,
             accounting=Accounting(metrics, slot),
-            batcher=batcher,
-            endpoints=Endpoints(settings, batcher, auth, admission, state),
+            batcher=Batcher(pipeline, sizing.max_batch_size),
         )

@@ -1,5 +1,6 @@
 """From a request's body to the bytes of its image, or of its images."""
 
+import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ NO_FILE = (
 # Of a coding that a refusal names.
 _NAMED_CHARACTERS = 100
 _PIECE = 256 * 1024
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,36 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
     if declared == MULTIPART:
         return True
     if multipart_only or says_other:
-        wanted = MULTIPART if multipart_only else f"an image's bytes as image/…, or {MULTIPART}"
+        single = f"an image's bytes as image/…, {MULTIPART}, or its base64 text in application/json"
+        wanted = MULTIPART if multipart_only else single
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
+
+
+def is_json(content_type: str) -> bool:
+    """Whether the declared type is JSON."""
+    return _declared(content_type)[0] == "application/json"
+
+
+def base64_length(size: int) -> int:
+    """How long so many bytes are in base64."""
+    return -(-size // 3) * 4
+
+
+def base64_image(text: str) -> bytes:
+    """The bytes of an image in base64 (RFC 4648, both alphabets, padded or not), or a data URL.
+
+    Raises:
+        BadBody: it is neither.
+    """
+    _, comma, digits = text.partition(",") if text.startswith("data:") else ("", "", text)
+    if text.startswith("data:") and not (comma and ";base64" in text[: len(text) - len(digits)]):
+        raise BadBody("the data URL holds no base64: send data:image/…;base64,…")
+    plain = "".join(digits.split()).translate(_URL_SAFE).rstrip("=")
+    try:
+        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+    except ValueError as error:
+        raise BadBody("the image is no base64 text: encode the image file's own bytes") from error
 
 
 def check_codings(fields: Iterable[str]) -> None:

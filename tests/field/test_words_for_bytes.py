@@ -38,7 +38,7 @@ def test_the_bytes_decide(server: Server, declared: str) -> None:
     "declared",
     [
         "text/html",
-        "application/json; charset=utf-8",
+        "application/ld+json; charset=utf-8",
         "application/ld+json",
         "application/xml",
         "application/pdf",

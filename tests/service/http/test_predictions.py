@@ -75,7 +75,6 @@ def test_declared_types_that_are_taken(
     "declared",
     [
         "text/plain",
-        "application/json",
         "image/svg+xml",
         "Image/SVG+XML; charset=utf-8",
         "multipart/mixed; boundary=x",

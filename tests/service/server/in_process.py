@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.http.app import create_app
-from service.http.current import service_of
+from service.http.current import endpoints_of, service_of
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.server.connections import Connections
@@ -28,7 +28,8 @@ def serving(classifier: Classifier, model: Path, slot: WorkerSlot | None = None)
         loop, stop = new_event_loop(), asyncio.Event()
 
         async def serve() -> None:
-            connections = Connections(app, service_of(app), [listener], 100)
+            service, endpoints = service_of(app), endpoints_of(app)
+            connections = Connections(app, service, endpoints, [listener], 100)
             connections.start()
             await stop.wait()
             await connections.stop(5)
