@@ -3,9 +3,7 @@
 PyTorch is too large for the project's own environment: it has one in the user's cache, set up once.
 """
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
+from tests.environments import python_with
 from training.cli import main
 
 pytestmark = [pytest.mark.foreign, pytest.mark.timeout(1200)]
@@ -24,28 +23,11 @@ LABELS = ",".join("abcdefghij")
 HALF, USUAL = 2e-3, 1e-4
 
 
-def environment() -> Path:
-    """The interpreter that has PyTorch; the test is skipped where it cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache / "labelserve" / f"{PACKAGES[0]}-python{version}"
-    python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.exists():
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, *PACKAGES]):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-                pytest.skip(f"NOT TESTED: PyTorch cannot be installed here: {lines[-1]}")
-        ready.touch()
-    return python
-
-
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of exports, with what PyTorch answers beside each."""
     folder = tmp_path_factory.mktemp("exports")
-    command = [str(environment()), str(SCRIPT), str(folder)]
+    command = [str(python_with(*PACKAGES)), str(SCRIPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder

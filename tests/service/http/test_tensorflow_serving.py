@@ -156,7 +156,7 @@ def test_models_that_are_not_served(server: Server, path: str, part: str) -> Non
         (b"[]", 400, "the JSON cannot be read"),
         (b"{}", 400, "neither instances nor inputs"),
         (b'{"instances": [], "inputs": []}', 400, "both instances and inputs"),
-        (b'{"instances": []}', 400, "an image is"),
+        (b'{"instances": []}', 400, "holds no image"),
         (b'{"instances": null}', 400, "an image is"),
         (b'{"instances": "aGk="}', 400, "an image is"),
         (b'{"instances": ["aGk="]}', 400, '{"b64": "<base64>"}'),

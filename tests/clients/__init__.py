@@ -1,0 +1,1 @@
+"""Clients that people have already, unmodified, against a real server: `make test-clients`."""
