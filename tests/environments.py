@@ -19,8 +19,10 @@ def python_with(*packages: str) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = _folder(f"python{version}", packages)
     python = folder / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _set_up(folder, [sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, *packages])
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    create = [*uv, "venv", "--clear", "--python", sys.executable, str(folder)]
+    install = [*uv, "pip", "install", "--python", str(python), *packages]
+    _set_up(folder, create, install)
     return python
 
 

@@ -334,9 +334,19 @@ def server_environ(model: Path | None, port: int, settings: Mapping[str, object]
     return {**inherited, "PORT": str(port), **chosen}
 
 
-def launch(model: Path | None, folder: Path, port: int | None = None, **settings: object) -> Server:
-    """A server's processes, not waited for; ``settings`` in lower case, without the prefix."""
-    return launch_by((), model, folder, port, **settings)
+def launch(
+    model: Path | None,
+    folder: Path,
+    port: int | None = None,
+    *,
+    arguments: object = "",
+    **settings: object,
+) -> Server:
+    """A server's processes, not waited for; ``settings`` in lower case, without the prefix.
+
+    ``arguments`` are words of the command line; ``{port}`` in them stands for the port.
+    """
+    return launch_by((), model, folder, port, arguments=arguments, **settings)
 
 
 def launch_by(
@@ -344,14 +354,17 @@ def launch_by(
     model: Path | None,
     folder: Path,
     port: int | None = None,
+    *,
+    arguments: object = "",
     **settings: object,
 ) -> Server:
     """The same, by a command that runs the command behind it."""
     port = port or free_port()
+    words = str(arguments).format(port=port).split()
     output, errors = folder / f"stdout-{port}", folder / f"stderr-{port}"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [*command, sys.executable, "-m", "service"],
+            [*command, sys.executable, "-m", "service", *words],
             cwd=ROOT,
             env=server_environ(model, port, settings),
             stdin=subprocess.DEVNULL,
@@ -363,7 +376,9 @@ def launch_by(
 
 
 @contextmanager
-def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
+def start_server(
+    model: Path | None, *, arguments: object = "", **settings: object
+) -> Iterator[Server]:
     """A server that is ready, ended with all of its processes.
 
     Raises:
@@ -372,7 +387,7 @@ def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
     settings.setdefault("workers", 1)
     with tempfile.TemporaryDirectory(prefix="labelserve-test-") as folder:
         for attempt in range(3):
-            server = launch(model, Path(folder), None, **settings)
+            server = launch(model, Path(folder), None, arguments=arguments, **settings)
             try:
                 _wait_until_ready(server)
             except ServerError as error:

@@ -3,12 +3,17 @@
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from service.http import health, images, model
+from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
-from service.http.endpoints import Endpoint, Endpoints
+from service.http.endpoints import Endpoint, Endpoints, PathPart
+from service.http.hugging_face import HuggingFace
+from service.http.invocations import Invocations
+from service.http.open_inference import routes as open_inference
+from service.http.open_inference.infer import OpenInference
 from service.http.openapi import routes as openapi
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.http.root_path import under_root
+from service.http.tensorflow_serving import TensorFlowServing
 from service.inference.classifier import Classifier
 from service.runtime.shared_state import WorkerSlot
 from service.serving import responses
@@ -38,11 +43,14 @@ def create_app(
     service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
     endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
+    app.url_map.converters["default"] = PathPart
     app.url_map.merge_slashes = False  # a path with empty parts is no route, and no redirect
     install(app, service, endpoints)
     images.add_routes(app, endpoints)
     app.register_blueprint(model.blueprint)
     app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(model_status.blueprint)
+    app.register_blueprint(open_inference.blueprint)
     health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
@@ -56,7 +64,17 @@ def create_app(
 
 def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     """The routes of all wire formats that take images."""
-    return PredictFormat(service.settings, service.models).endpoints
+    settings, models = service.settings, service.models
+    predict = PredictFormat(settings, models)
+    tensorflow = TensorFlowServing(settings, models)
+    return (
+        *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
+        *predict.endpoints,
+        *tensorflow.endpoints,
+        *OpenInference(settings, models).endpoints,
+        *Invocations(predict, tensorflow).endpoints,
+        *HuggingFace(predict, models).endpoints,
+    )
 
 
 def _begin() -> None:

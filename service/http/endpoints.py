@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from werkzeug.routing import BaseConverter
+
 from service.serving.context import AllHeaders
 from service.serving.errors import NotReady
 from service.serving.pipeline import Read
@@ -13,6 +15,15 @@ from service.serving.uploads import check_codings
 
 # Paths whose routes are remembered: clients ask for few.
 _REMEMBERED = 256
+# A part of a path that varies. Behind a colon is what TensorFlow Serving's paths ask of a model.
+_PART = "[^/:]+"
+
+
+class PathPart(BaseConverter):
+    """The same for werkzeug."""
+
+    regex = _PART
+    part_isolating = True
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ class Endpoint:
         parts = re.split(r"\{(\w+)\}", self.route)
         return re.compile(
             "".join(
-                f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)
+                f"(?P<{part}>{_PART})" if i % 2 else re.escape(part) for i, part in enumerate(parts)
             )
         )
 

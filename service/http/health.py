@@ -1,4 +1,4 @@
-"""What monitoring asks: /health/live, /health/ready, /health, /ping and /metrics.
+"""What monitoring asks: /, /health/live, /health/ready, /health, /ping, /metrics, and /v2/health.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
@@ -16,13 +16,14 @@ from service.serving.errors import NotReady
 from service.settings import Settings, SettingsError, variable_name
 
 METRICS = "/metrics"
+LIVE = "/health/live"
 READY = "/health/ready"
 
 
 class Status(msgspec.Struct, frozen=True):
     """What a probe asks for."""
 
-    status: Literal["live", "ready"]
+    status: Literal["alive", "live", "ready"]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -30,6 +31,19 @@ class Health(msgspec.Struct, frozen=True):
 
     status: Literal["ready"]
     model: ModelName
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The process answers, as the Open Inference Protocol says it."""
+
+    live: bool
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The service answers, as the Open Inference Protocol's clients read it."""
+
+    live: bool
+    ready: bool
 
 
 blueprint = Blueprint("health", __name__)
@@ -53,10 +67,23 @@ def register(app: Flask, settings: Settings) -> None:
         app.add_url_rule(route, "platform_health", ready)
 
 
-@blueprint.get("/health/live")
+@blueprint.get("/")
+def alive() -> Response:
+    """The process answers, as KServe's client of version 1 asks it."""
+    return _json(Status("alive"))
+
+
+@blueprint.get(LIVE)
 def live() -> Response:
     """The process answers."""
     return _json(Status("live"))
+
+
+@blueprint.get("/v2/health/live")
+def live_by_protocol() -> Response:
+    """The same, as the Open Inference Protocol's clients read it."""
+    current_context().route = LIVE
+    return _json(Live(live=True))
 
 
 @blueprint.get(READY)
@@ -67,14 +94,22 @@ def ready() -> Response:
     SageMaker asks ``/ping``. Whatever the path, it is counted as ``/health/ready``.
     """
     current_context().route = READY
-    _check_ready()
+    check_ready()
     return _json(Status("ready"))
+
+
+@blueprint.get("/v2/health/ready")
+def ready_by_protocol() -> Response:
+    """The same, as the Open Inference Protocol's clients read it."""
+    current_context().route = READY
+    check_ready()
+    return _json(Ready(live=True, ready=True))
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
-    _check_ready()
+    check_ready()
     return _json(Health("ready", ModelName.of(current_service().models.current)))
 
 
@@ -88,7 +123,12 @@ def scrape() -> Response:
     return Response(service.metrics.to_text(), content_type=MEDIA_TYPE)
 
 
-def _check_ready() -> None:
+def check_ready() -> None:
+    """Whether predictions are answered.
+
+    Raises:
+        NotReady: not yet, or no more.
+    """
     state = current_service().slot.state
     if state.draining:
         raise NotReady("the service is stopping")

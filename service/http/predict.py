@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.http.endpoints import Endpoint
 from service.inference.classifier import Classifier, Prediction, Selection
-from service.serving.errors import BadBody, MissingImage, TooManyFiles, UnsupportedCoding
+from service.serving.errors import MissingImage, TooManyFiles, UnsupportedCoding
+from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.parameters import parse_selection
 from service.serving.pipeline import OF_ONE_IMAGE, Outcome, PredictRequest, Source, Task
@@ -189,10 +190,7 @@ def _result(
 
 def _image_in_json(body: bytes, selection: Selection) -> tuple[bytes, Selection]:
     """The image, and the labels that are wanted: those of the query, unless the JSON says more."""
-    try:
-        found = _JSON_REQUEST.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadBody(f'the JSON cannot be read: {error}; send {{"image": "<base64>"}}') from error
+    found = decode_json(_JSON_REQUEST, body, '{"image": "<base64>"}')
     top_k, least = found.top_k, found.min_probability
     return base64_image(found.image), Selection(
         selection.top_k if top_k is None else top_k,

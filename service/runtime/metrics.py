@@ -1,10 +1,10 @@
 """What monitoring reads: Prometheus metrics that are right across all workers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -72,6 +72,18 @@ class Memory(Collector):
             "The container's memory limit, or all of the machine's memory.",
             self._limit,
         )
+
+
+class Totals(NamedTuple):
+    """Requests that were answered and refused, and images that were predicted.
+
+    ``phases``: how many requests were in each phase, and the seconds of all of them.
+    """
+
+    answered: int
+    refused: int
+    images: int
+    phases: dict[str, tuple[int, float]]
 
 
 class Metrics:
@@ -189,6 +201,29 @@ class Metrics:
         registry.register(self._readiness)
         registry.register(self._memory)
         return generate_latest(registry)
+
+    def totals(self, routes: Collection[str]) -> Totals:
+        """What was answered so far on these routes, over all workers."""
+        all_workers = prometheus.FOLDER_VARIABLE in os.environ
+        registry = prometheus.all_workers_registry() if all_workers else self._registry
+        found = [sample for family in registry.collect() for sample in family.samples]
+
+        def samples(name: str) -> Iterator[tuple[dict[str, str], float]]:
+            return ((one.labels, one.value) for one in found if one.name == f"labelserve_{name}")
+
+        requests = [
+            (labels["status"] == "200", int(times))
+            for labels, times in samples("requests_total")
+            if labels["route"] in routes
+        ]
+        times = {one["phase"]: int(n) for one, n in samples("phase_duration_seconds_count")}
+        seconds = {one["phase"]: s for one, s in samples("phase_duration_seconds_sum")}
+        return Totals(
+            answered=sum(times for succeeded, times in requests if succeeded),
+            refused=sum(times for succeeded, times in requests if not succeeded),
+            images=sum(int(times) for _, times in samples("predictions_total")),
+            phases={phase: (times[phase], seconds[phase]) for phase in times},
+        )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"labelserve_{name}", about, labels, registry=self._registry)

@@ -9,6 +9,7 @@ from typing import Protocol
 from service.runtime.records import RequestRecord
 from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
+from service.serving.problems import has_error_member
 from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
@@ -39,6 +40,7 @@ class RequestContext:
     ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
     admission counts it; ``abandoned``: the client has disconnected or was told that its time is
     over; ``ended``: when it was answered. ``cors``: headers of its answer, for browsers.
+    ``error_member``: its client reads an error as one member, and no problem's members.
     """
 
     request_id: str
@@ -46,6 +48,7 @@ class RequestContext:
     started: float
     deadline: float
     path: str = ""
+    error_member: bool = False
     cors: dict[str, str] = field(default_factory=dict)
     route: str = UNMATCHED
     bytes_in: int = 0
@@ -72,6 +75,7 @@ class RequestContext:
             now,
             now + settings.request_timeout,
             path,
+            error_member=has_error_member(path) or path == settings.platform_predict_route,
             cors=cors_headers(
                 settings.cors_origins,
                 headers.get("Origin", ""),

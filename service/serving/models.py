@@ -24,6 +24,8 @@ from service.settings import PREFIX, SettingsError
 
 # Other protocols count versions. One file is served, whatever the version on its card.
 VERSION = "1"
+# So do OVMS' clients where they want the version that answers by default.
+_VERSIONS = ("0", VERSION)
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -79,7 +81,7 @@ class Models:
         current, name = self.current, self.name
         if arguments.get("name", name) != name:
             raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
-        if arguments.get("version", VERSION) != VERSION:
+        if arguments.get("version", VERSION) not in _VERSIONS:
             raise UnknownModel(
                 f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
             )

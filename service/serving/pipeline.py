@@ -49,6 +49,8 @@ Source = bytes | NDArray[np.uint8] | Exception
 
 # The probabilities of one image, float32 [labels], or what failed.
 Outcome = NDArray[np.float32] | Exception
+# The probabilities of all images of a request, float32 [labels] each.
+Rows = list[NDArray[np.float32]]
 
 
 class Task(NamedTuple):
@@ -61,6 +63,22 @@ class Task(NamedTuple):
     images: Sequence[Source]
     classifier: Classifier
     encode: Callable[[Sequence[Outcome]], Response]
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> Rows:
+    """The rows of a request whose images are all answered, or none.
+
+    Raises:
+        Exception: the first outcome that is one; among several images it says which it is.
+    """
+    rows: Rows = []
+    for place, outcome in enumerate(outcomes, start=1):
+        if isinstance(outcome, OF_ONE_IMAGE) and len(outcomes) > 1:
+            raise type(outcome)(f"image {place} of {len(outcomes)}: {outcome}") from outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows.append(outcome)
+    return rows
 
 
 # Reads a request's wire format. It raises RequestError where the request cannot be used.

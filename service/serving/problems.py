@@ -11,7 +11,7 @@ from service.serving import errors as serving
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-_ERROR_MEMBER_PATHS = re.compile(r"/v[12](/|$)")
+_ERROR_MEMBER_PATHS = re.compile(r"/(v[12]|huggingface)(/|$)")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,12 +112,19 @@ def problem_headers(problem: Problem) -> dict[str, str]:
     return headers
 
 
-def problem_body(problem: Problem, path: str) -> tuple[str, bytes]:
-    """Media type and body of a problem, as the clients of a path read it.
+def has_error_member(path: str) -> bool:
+    """Whether the clients of a path read a member ``error``, and no problem's members.
 
-    Those of TensorFlow Serving's and the Open Inference Protocol's paths read a member ``error``,
-    and only from ``application/json`` without parameters.
+    Those of TensorFlow Serving's, the Open Inference Protocol's and Hugging Face's paths do.
     """
-    if _ERROR_MEMBER_PATHS.match(path):
+    return _ERROR_MEMBER_PATHS.match(path) is not None
+
+
+def problem_body(problem: Problem, *, error_member: bool) -> tuple[str, bytes]:
+    """Media type and body of a problem.
+
+    KServe's client reads the one member only from ``application/json`` without parameters.
+    """
+    if error_member:
         return "application/json", msgspec.json.encode(ErrorMessage(problem.detail))
     return MEDIA_TYPE, msgspec.json.encode(problem)

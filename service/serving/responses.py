@@ -67,6 +67,6 @@ def status_response(status: int, detail: str, context: RequestContext) -> Respon
 def _problem_response(problem: Problem, context: RequestContext) -> Response:
     if context.ended is None:  # else it is counted as what the client was told
         context.problem = problem.reason
-    media_type, body = problem_body(problem, context.path)
+    media_type, body = problem_body(problem, error_member=context.error_member)
     headers = {"Content-Type": media_type} | problem_headers(problem)
     return complete(Response(problem.status, headers, body), context)

@@ -82,7 +82,8 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
     if declared == MULTIPART:
         return True
     if multipart_only or says_other:
-        wanted = MULTIPART if multipart_only else f"an image's bytes as image/…, or {MULTIPART}"
+        single = f"an image's bytes as image/…, {MULTIPART}, or its base64 text in application/json"
+        wanted = MULTIPART if multipart_only else single
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
 

@@ -23,6 +23,7 @@ from service.serving.problems import (
     KINDS,
     MEDIA_TYPE,
     Problem,
+    has_error_member,
     problem_body,
     problem_headers,
     problem_of,
@@ -157,7 +158,7 @@ def shared_responses() -> JsonObject:
 
 def shape_of_errors(path: str) -> str:
     """The name of the schema that the errors of a path have."""
-    media_type, _ = problem_body(problem_of_status(404, ""), path)
+    media_type, _ = problem_body(problem_of_status(404, ""), error_member=has_error_member(path))
     return "Problem" if media_type == MEDIA_TYPE else "ErrorMessage"
 
 
@@ -190,7 +191,8 @@ def _refusal(path: str, status: int, errors: Sequence[type[Exception]]) -> JsonO
 
 
 def _content(path: str, problems: Mapping[str, Problem]) -> JsonObject:
-    bodies = {name: problem_body(problem, path) for name, problem in problems.items()}
+    shape = has_error_member(path)
+    bodies = {name: problem_body(one, error_member=shape) for name, one in problems.items()}
     shown = {name: {"value": msgspec.json.decode(body)} for name, (_, body) in bodies.items()}
     (media_type,) = {media_type for media_type, _ in bodies.values()}
     schema = reference("schemas", shape_of_errors(path))

@@ -1,0 +1,111 @@
+"""GET /v1/models: is a model ready, and what does it take? Answers KServe and TensorFlow Serving.
+
+One answer has the members of both; OVMS' clients read the same names in camel case.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from service.http.current import current_service
+from service.http.health import check_ready
+from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
+from service.inference.contract import INPUT_NAME, OUTPUT_NAME
+from service.serving.models import VERSION
+
+blueprint = Blueprint("model_status", __name__)
+
+_PREDICT_METHOD = "tensorflow/serving/predict"
+
+
+class ModelNames(msgspec.Struct, frozen=True):
+    """What is served."""
+
+    models: list[str]
+
+
+class VersionCondition(msgspec.Struct, frozen=True):
+    """Whether a version has failed; this one has not."""
+
+    error_code: str = "OK"
+    error_message: str = ""
+
+
+class VersionStatus(msgspec.Struct, frozen=True):
+    """A version of a model, as TensorFlow Serving tells of it."""
+
+    version: str = VERSION
+    state: str = "AVAILABLE"
+    status: VersionCondition = VersionCondition()
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """A model that is ready; ``name`` and ``ready`` are KServe's."""
+
+    name: str
+    ready: bool = True
+    model_version_status: tuple[VersionStatus, ...] = (VersionStatus(),)
+
+
+@blueprint.get("/v1/models")
+def names() -> Response:
+    """The models by their names: there is one."""
+    return _json(ModelNames([current_service().models.name]))
+
+
+def status(**arguments: str) -> Response:
+    """A model is ready; 503 while it is not."""
+    models = current_service().models
+    models.find(arguments)
+    check_ready()
+    return _json(ModelStatus(models.name))
+
+
+def metadata(**arguments: str) -> Response:
+    """Names, types and shapes of what a model takes and gives, by its signatures."""
+    models = current_service().models
+    classifier = models.find(arguments)
+    card = classifier.card
+    image = _tensor(INPUT_NAME, "DT_UINT8", (-1, *classifier.input_size, 3))
+    signatures = {
+        SIGNATURE: _signature(image, _tensor(OUTPUT_NAME, "DT_FLOAT", (-1, len(card.labels)))),
+        LABELS_SIGNATURE: _signature(image, _tensor(LABELS_SIGNATURE, "DT_STRING", (-1,))),
+    }
+    spec = _both_cases(name=models.name, signature_name="", version=VERSION)
+    definitions = _both_cases(signature_def=signatures)
+    return _json(_both_cases(model_spec=spec, metadata={"signature_def": definitions}))
+
+
+for _model in MODELS:
+    _rule = _model.replace("{", "<").replace("}", ">")
+    blueprint.add_url_rule(_rule, view_func=status)
+    blueprint.add_url_rule(f"{_rule}/metadata", view_func=metadata)
+
+
+def _signature(image: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return _both_cases(
+        inputs={image["name"]: image},
+        outputs={answer["name"]: answer},
+        method_name=_PREDICT_METHOD,
+    )
+
+
+def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    sizes = [{"size": str(size), "name": ""} for size in shape]
+    dimensions = _both_cases(dim=sizes, unknown_rank=False)
+    return _both_cases(dtype=dtype, tensor_shape=dimensions, name=name)
+
+
+def _both_cases(**members: object) -> dict[str, Any]:
+    """Members under their names, and under these in camel case."""
+    camel = {
+        re.sub("_(.)", lambda found: found[1].upper(), name): member
+        for name, member in members.items()
+    }
+    return members | camel
+
+
+def _json(content: msgspec.Struct | dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(content), content_type="application/json")

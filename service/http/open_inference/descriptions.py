@@ -1,0 +1,127 @@
+"""What the service and its model say of themselves, as the protocol and Triton's extensions ask."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+import service
+from service.http.open_inference.answers import PROBABILITIES
+from service.http.open_inference.requests import TENSOR
+from service.inference.classifier import Classifier
+from service.inference.contract import INPUT_NAME, OUTPUT_NAME
+from service.serving.models import VERSION
+
+PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
+_ANY = -1
+
+
+class ServerMetadata(msgspec.Struct, frozen=True):
+    """What answers, and which extensions of the protocol it has."""
+
+    name: str = "labelserve"
+    version: str = service.__version__
+    extensions: Sequence[str] = EXTENSIONS
+
+
+class TensorMetadata(msgspec.Struct, frozen=True):
+    """An input or output; -1 is any number of images."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class ModelMetadata(msgspec.Struct, frozen=True):
+    """A model: it has one input and one output, which Triton's clients for images rely on."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata]
+    outputs: tuple[TensorMetadata]
+
+
+class ModelReady(msgspec.Struct, frozen=True):
+    """A model answers."""
+
+    name: str
+    ready: bool = True
+
+
+class IndexedModel(msgspec.Struct, frozen=True):
+    """A model of the repository, which is the one that answers."""
+
+    name: str
+    version: str = VERSION
+    state: str = "READY"
+    reason: str = ""
+
+
+class ConfigTensor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An input or output in Triton's configuration, without the dimension of images."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    format: str | None = None
+
+
+class LatestVersions(msgspec.Struct, frozen=True):
+    """How many of the newest versions are served."""
+
+    num_versions: int = 1
+
+
+class VersionPolicy(msgspec.Struct, frozen=True):
+    """Which versions are served."""
+
+    latest: LatestVersions = LatestVersions()
+
+
+class ModelConfig(msgspec.Struct, frozen=True):
+    """Triton's configuration of a model, as far as it says something here."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    version_policy: VersionPolicy
+    input: tuple[ConfigTensor]
+    output: tuple[ConfigTensor]
+    dynamic_batching: dict[str, int]
+
+
+def model_metadata(name: str, classifier: Classifier) -> ModelMetadata:
+    """A model's name, input and output."""
+    pixels = (_ANY, *classifier.input_size, 3)
+    probabilities = (_ANY, len(classifier.card.labels))
+    return ModelMetadata(
+        name=name,
+        versions=(VERSION,),
+        platform=PLATFORM,
+        inputs=(TensorMetadata(INPUT_NAME, TENSOR, pixels),),
+        outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, probabilities),),
+    )
+
+
+def model_config(name: str, classifier: Classifier, max_images: int) -> ModelConfig:
+    """The same as Triton configures it; ``max_images``: of one request."""
+    pixels = (*classifier.input_size, 3)
+    labels = (len(classifier.card.labels),)
+    return ModelConfig(
+        name=name,
+        platform=PLATFORM,
+        backend="onnxruntime",
+        max_batch_size=max_images,
+        version_policy=VersionPolicy(),
+        input=(ConfigTensor(INPUT_NAME, f"TYPE_{TENSOR}", pixels, "FORMAT_NHWC"),),
+        output=(ConfigTensor(OUTPUT_NAME, f"TYPE_{PROBABILITIES}", labels),),
+        dynamic_batching={},
+    )
