@@ -56,9 +56,8 @@ def statistics(name: str, totals: Totals) -> StatisticsAnswer:
         success=Duration(totals.answered, sum(duration.ns for duration in phases.values())),
         fail=Duration(totals.refused),
         queue=phases["wait"],
-        compute_input=Duration(phases["inference"].count, phases["decode"].ns),
+        compute_input=phases["decode"],
         compute_infer=phases["inference"],
-        compute_output=Duration(phases["inference"].count),
     )
     model = ModelStatistics(name, VERSION, 0, totals.images, phases["inference"].count, stats)
     return StatisticsAnswer((model,))
