@@ -25,7 +25,7 @@ def base64_elements(data: Raw, count: int) -> Sequence[bytes]:
     """
     text = bytes(data)
     if text.count(b'"') > 2 * count:  # strings take memory, and base64 has no quote in it
-        raise BadTensor(f"there are more than {count} strings of base64, as the shape says")
+        raise BadTensor(f"strings of base64 are expected, {count} by the shape: more are there")
     wanted = f"the data as {count} strings of base64"
     if text.count(b"[") > 1:
         found = [one for (one,) in decode_json(_COLUMN, text, wanted)]

@@ -36,7 +36,7 @@ _WANTED = (
 )
 _LENGTH = re.compile(r"[0-9]{1,15}")
 # Nothing but a hostile list or id is longer; a refusal quotes less.
-_LIST_BYTES = 4096
+_LIST_BYTES = 1024
 _ID_CHARACTERS = 4096
 _TOLD_CHARACTERS = 64
 _NULL = b"null"

@@ -24,7 +24,10 @@ from tests.server import (
 )
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
-OPEN = ("/health", "/health/live", "/health/ready", "/metrics")
+OPEN = (
+    *("/health", "/health/live", "/health/ready", "/metrics"),
+    *("/v2/health/live", "/v2/health/ready"),
+)
 
 
 @pytest.fixture(scope="module", params=WORKERS)
