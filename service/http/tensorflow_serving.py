@@ -15,7 +15,13 @@ from service.http.endpoints import Endpoint
 from service.http.tensors import json_batch, json_tensor
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
-from service.serving.errors import BadBody, BadParameter, RequestError, TooManyFiles
+from service.serving.errors import (
+    BadBody,
+    BadParameter,
+    MissingImage,
+    RequestError,
+    TooManyFiles,
+)
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Rows, Source, Task, rows_of
@@ -155,6 +161,21 @@ class TensorFlowServing:
             return Response(200, JSON, msgspec.json.encode(answer))
 
         return Task(images, classifier, encode)
+
+    def read_instance(self, body: bytes, classifier: Classifier) -> Source:
+        """The one image of a request that has one instance.
+
+        Raises:
+            RequestError: it cannot be used, or there is not exactly one.
+        """
+        self._check_braces(body)
+        found = decode_json(_PREDICT, body, _ROWS)
+        if not found.instances:
+            raise BadBody(f"the JSON has no instances: send {_ROWS}")
+        images = self._images(found.instances, classifier)
+        if len(images) != 1:
+            raise MissingImage(f"the request holds {len(images)} images, send exactly one")
+        return images[0]
 
     def _read_classify(self, request: PredictRequest) -> Task:
         self._check_braces(request.body)

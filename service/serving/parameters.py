@@ -26,6 +26,15 @@ def parse_selection(query: str) -> Selection:
     return Selection(_top_k(found), _min_probability(found))
 
 
+def parse_text(query: str, name: str) -> str:
+    """A parameter of a raw query string as text; "" without it.
+
+    Bytes that are not percent-encoded are UTF-8, as they come from a shell.
+    """
+    plain = query.encode("latin-1").decode(errors="replace")
+    return parse_qs(plain).get(name, [""])[0]
+
+
 def _top_k(found: Mapping[str, Sequence[str]]) -> int | None:
     if "top_k" not in found:
         return None

@@ -37,6 +37,7 @@ DETAILS: dict[type[Exception], str] = {
     serving.BodyTimeout: "the body was not all there after 30 s",
     serving.Overloaded: "too many predictions are in flight, try again",
     serving.NotReady: "the service is stopping",
+    serving.TooSlow: "an explanation takes 60.3 s with this model, and a request may take 30 s",
     serving.DeadlineExceeded: "the request was not answered within 30 s",
 }
 
