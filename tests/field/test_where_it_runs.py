@@ -122,8 +122,12 @@ def test_every_route_answers_below_the_path_and_without_it(elsewhere: Server, ro
     assert elsewhere.post(f"{root}/predict?top_k=1", RED, KEY).json()["predictions"]
     assert elsewhere.post(f"{root}/predict/batch", form, KEY | headers).json()["results"]
     assert elsewhere.get(f"{root}/model", KEY).json()["name"] == "tiny"
-    for path in ("/health/live", "/health/ready", "/health", "/ping", "/metrics"):
+    for path in ("/v1/models/pets", "/v2/models/pets", "/v2/models/pets/config"):
+        assert elsewhere.get(root + path, KEY).status == 200, path
+    for path in ("/health/live", "/health/ready", "/health", "/ping", "/metrics", "/docs"):
         assert elsewhere.get(root + path).status == 200, path
+    raw = KEY | {"Inference-Header-Content-Length": "0"}
+    assert elsewhere.post(f"{root}/v2/models/pets/infer", RED, raw).status == 200
     assert_problem(elsewhere.get(f"{root}/model"), 401, "unauthorized")
     assert_problem(elsewhere.get(f"{root}/nothing", KEY), 404, None)
 
@@ -187,6 +191,8 @@ def refusals(server: Server) -> dict[str, Reply]:
         "400": server.post("/predict", b"", PAGE | KEY),
         "401": server.post("/predict", RED, PAGE),
         "404": server.get("/nothing", PAGE | KEY),
+        "404 in /v2": server.get("/v2/models/dogs", PAGE | KEY),
+        "401 in /v2": server.post("/v2/models/pets/infer", RED, PAGE),
         "405": server.get("/predict", PAGE | KEY),
         "413": server.post("/predict", b"x" * 300_000, PAGE | KEY),
         "415": server.post("/predict", RED, PAGE | KEY | {"Content-Encoding": "gzip"}),
