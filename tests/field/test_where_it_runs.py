@@ -116,7 +116,7 @@ def test_a_folder_of_several_models_is_refused(folder: Path, tmp_path: Path) -> 
 # ---- below a path --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("root", ["", "/classify", "/class%69fy", "//classify"])
+@pytest.mark.parametrize("root", ["", "/classify"])
 def test_every_route_answers_below_the_path_and_without_it(elsewhere: Server, root: str) -> None:
     form, headers = multipart(("a", "a", RED))
     assert elsewhere.post(f"{root}/predict?top_k=1", RED, KEY).json()["predictions"]
@@ -133,11 +133,22 @@ def test_every_route_answers_below_the_path_and_without_it(elsewhere: Server, ro
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/classify", "/classify/", "/classify/classify/model", "/classifymodel", "/x/classify/model"],
+    ("path", "status"),
+    [
+        ("/class%69fy/model", 200),
+        ("//classify/model", 200),
+        ("/classify//model", 200),
+        ("http://example.org/classify/model", 200),
+        ("/classify", 200),  # the same as /
+        ("/classify/classify/model", 404),
+        ("/classifymodel", 404),
+        ("/x/classify/model", 404),
+    ],
 )
-def test_the_path_is_taken_off_once(elsewhere: Server, path: str) -> None:
-    assert_problem(elsewhere.get(path, KEY), 404, None)
+def test_the_path_is_taken_off_once(elsewhere: Server, path: str, status: int) -> None:
+    with elsewhere.wire() as wire:
+        reply = wire.send(raw_request(path, method="GET", headers=KEY)).reply()
+    assert reply.status == status
 
 
 def test_metrics_know_the_route_alone(elsewhere: Server) -> None:
@@ -155,8 +166,10 @@ def test_metrics_know_the_route_alone(elsewhere: Server) -> None:
 def test_platforms_ask_for_health_where_they_expect_it(elsewhere: Server) -> None:
     """Without a key, and as often as they like: it is not logged."""
     before = elsewhere.metric("labelserve_requests_total", route="/health/ready", status="200")
-    for path in ("/ping", "/v1/endpoints/7"):
-        assert elsewhere.get(path).json() == {"status": "ready"}
+    with elsewhere.wire() as wire:
+        for path in ("/ping", "/v1/endpoints/7"):
+            reply = wire.send(raw_request(path, method="GET")).reply()
+            assert reply.json() == {"status": "ready"}
     after = elsewhere.metric("labelserve_requests_total", route="/health/ready", status="200")
     assert after == before + 2
     assert not [r for r in elsewhere.records if r.get("route") == "/ping"]
