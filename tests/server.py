@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -241,6 +242,17 @@ class Server:
         page = os.sysconf("SC_PAGE_SIZE")
         statm = [Path(f"/proc/{pid}/statm").read_text(encoding="ascii") for pid in self.workers]
         return sum(int(text.split()[1]) * page for text in statm)
+
+    def forget_peak(self) -> None:
+        """Let ``peak`` begin anew."""
+        for pid in self.workers:
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak(self) -> int:
+        """The most bytes of memory that each worker has had, added up."""
+        statuses = [Path(f"/proc/{pid}/status").read_text("ascii") for pid in self.workers]
+        found = [re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE) for text in statuses]
+        return sum(int(peak[1]) * 1024 for peak in found if peak)
 
     @property
     def shared_folder(self) -> Path:

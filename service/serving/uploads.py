@@ -49,7 +49,8 @@ _NAMED_CHARACTERS = 100
 _PIECE = 256 * 1024
 # How a schema of JSON says that a string is base64 (``byte`` is OpenAPI's word).
 BASE64_SCHEMA = {"format": "byte", "contentEncoding": "base64"}
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n\f\v"
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,9 @@ def base64_image(text: str) -> bytes:
     _, comma, digits = text.partition(",") if text.startswith("data:") else ("", "", text)
     if text.startswith("data:") and not (comma and ";base64" in text[: len(text) - len(digits)]):
         raise BadBody("the data URL holds no base64: send data:image/…;base64,…")
-    plain = "".join(digits.split()).translate(_URL_SAFE).rstrip("=")
     try:
-        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+        plain = digits.encode("ascii").translate(_URL_SAFE, _BLANKS).rstrip(b"=")
+        return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
     except ValueError as error:
         raise BadBody("the image is no base64 text: encode the image file's own bytes") from error
 
