@@ -75,15 +75,16 @@ class Memory(Collector):
 
 
 class Totals(NamedTuple):
-    """Requests that were answered and refused, and images that were predicted.
+    """Requests that were answered, refused, and sent through the network; images predicted.
 
-    ``phases``: how many requests were in each phase, and the seconds of all of them.
+    ``phases``: the seconds of all requests in each phase.
     """
 
     answered: int
     refused: int
+    executed: int
     images: int
-    phases: dict[str, tuple[int, float]]
+    phases: dict[str, float]
 
 
 class Metrics:
@@ -216,13 +217,14 @@ class Metrics:
             for labels, times in samples("requests_total")
             if labels["route"] in routes
         ]
-        times = {one["phase"]: int(n) for one, n in samples("phase_duration_seconds_count")}
-        seconds = {one["phase"]: s for one, s in samples("phase_duration_seconds_sum")}
+        in_phases = samples("phase_duration_seconds_count")
+        seconds = samples("phase_duration_seconds_sum")
         return Totals(
             answered=sum(times for succeeded, times in requests if succeeded),
             refused=sum(times for succeeded, times in requests if not succeeded),
+            executed=sum(int(times) for one, times in in_phases if one["phase"] == "inference"),
             images=sum(int(times) for _, times in samples("predictions_total")),
-            phases={phase: (times[phase], seconds[phase]) for phase in times},
+            phases={labels["phase"]: spent for labels, spent in seconds},
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

@@ -18,20 +18,25 @@ _SCRIPT = Path(__file__).with_name("post.lua")
 
 @dataclass(frozen=True)
 class Body:
-    """What is sent: the file that holds it, its declared type, and the path that it goes to."""
+    """What is sent: the file that holds it, its declared type, and the path that it goes to.
+
+    ``fields``: further header fields, as lines.
+    """
 
     file: Path
     content_type: str
     path: str = "/predict"
+    fields: tuple[str, ...] = ()
 
     def request(self) -> bytes:
         """As it goes over the wire."""
         content = self.file.read_bytes()
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\n"
-            f"Content-Type: {self.content_type}\r\nContent-Length: {len(content)}\r\n\r\n"
+            f"Content-Type: {self.content_type}\r\nContent-Length: {len(content)}\r\n"
         )
-        return head.encode() + content
+        fields = "".join(f"{field}\r\n" for field in self.fields)
+        return f"{head}{fields}\r\n".encode() + content
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def run_load(port: int, body: Body, connections: int, seconds: float) -> Load:
 def _run_wrk(port: int, body: Body, connections: int, seconds: float) -> Load:
     # wrk counts in whole seconds.
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command += [part for field in body.fields for part in ("-H", field)]
     command += ["--timeout", "30s", "-s", str(_SCRIPT), f"http://127.0.0.1:{port}{body.path}"]
     environ = {**os.environ, "BODY_FILE": str(body.file), "CONTENT_TYPE": body.content_type}
     done = subprocess.run(

@@ -23,7 +23,7 @@ class InferenceStatistics(msgspec.Struct, frozen=True):
     queue: Duration
     compute_input: Duration
     compute_infer: Duration
-    compute_output: Duration = Duration()
+    compute_output: Duration
     cache_hit: Duration = Duration()
     cache_miss: Duration = Duration()
 
@@ -51,19 +51,18 @@ class StatisticsAnswer(msgspec.Struct, frozen=True):
 
 def statistics(name: str, totals: Totals) -> StatisticsAnswer:
     """What the model of this name has answered."""
-    phases = {phase: _duration(totals, phase) for phase in ("wait", "decode", "inference")}
+    images, executed, seconds = totals.images, totals.executed, totals.phases
+
+    def duration(phase: str = "") -> Duration:
+        """Pixels are not decoded; perf_analyzer wants one count, whatever was done."""
+        return Duration(executed, int(seconds.get(phase, 0) * _NANOSECONDS))
+
     stats = InferenceStatistics(
-        success=Duration(totals.answered, sum(duration.ns for duration in phases.values())),
+        success=Duration(totals.answered, int(sum(seconds.values()) * _NANOSECONDS)),
         fail=Duration(totals.refused),
-        queue=phases["wait"],
-        compute_input=Duration(phases["inference"].count, phases["decode"].ns),
-        compute_infer=phases["inference"],
-        compute_output=Duration(phases["inference"].count),
+        queue=duration("wait"),
+        compute_input=duration("decode"),
+        compute_infer=duration("inference"),
+        compute_output=duration(),
     )
-    model = ModelStatistics(name, VERSION, 0, totals.images, phases["inference"].count, stats)
-    return StatisticsAnswer((model,))
-
-
-def _duration(totals: Totals, phase: str) -> Duration:
-    times, seconds = totals.phases.get(phase, (0, 0.0))
-    return Duration(times, int(seconds * _NANOSECONDS))
+    return StatisticsAnswer((ModelStatistics(name, VERSION, 0, images, executed, stats),))
