@@ -29,5 +29,6 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, wan
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         found = detect_format(bytes(memoryview(body)[:_HEAD_BYTES]))
-        wrong = f"it is {found}" if found else str(error)[:_TOLD_CHARACTERS]
+        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        wrong = f"it is {found}" if found else told[:_TOLD_CHARACTERS]
         raise BadBody(f"the JSON cannot be read: {wrong}; send {wanted}") from error
