@@ -190,6 +190,7 @@ def test_models_that_are_not_served(server: Server, path: str, part: str) -> Non
         (b'{"inputs": {"picture": {"b64": ""}}}', 400, "unknown field `picture`"),
         (b'{"inputs": {"' + b"a" * 100_000 + b'": 5}}', 400, "unknown field"),
         (b'{"instances": [{"b64": "\xff"}]}', 400, "the JSON cannot be read"),
+        (b'{"instances": ' + b"[" * 100_000, 400, "nested too deeply"),
         (RED, 400, "it is PNG"),
     ],
 )
