@@ -37,7 +37,8 @@ def address(command: list[str], environ: dict[str, str]) -> tuple[str, int]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--host", default=environ.get("LABELSERVE_HOST", "127.0.0.1"))
     parser.add_argument("--port", default=port)
-    given, _ = parser.parse_known_args(command)
+    # docker-init has a "--" behind it, and argparse would look no further.
+    given, _ = parser.parse_known_args([word for word in command if word != "--"])
     return given.host, int(given.port)
 
 

@@ -1,4 +1,4 @@
-"""python -m service: serve a model, predict with it offline, read its card."""
+"""python -m service: serve a model, predict with it offline, read its card, describe the API."""
 
 import argparse
 import io
@@ -44,6 +44,10 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
         from service.serving.offline import print_card
 
         return partial(_while_read, print_card, chosen.model)
+    if chosen.command == "openapi":
+        from service.http.openapi.document import print_document
+
+        return partial(_while_read, print_document)
     # Process 1 of a container ignores signals without a handler; gunicorn sets its own later.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     # gunicorn takes a default from it at its import, and fails there if it is no number.
@@ -122,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     card = commands.add_parser("card", help="what a model file says about itself, as JSON")
     card.add_argument("model", type=Path, metavar="MODEL")
+    commands.add_parser(
+        "openapi", help="the HTTP API of these settings as OpenAPI 3.1, to make clients from"
+    )
     return parser
 
 

@@ -193,6 +193,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
 
     @property
+    def has_keys(self) -> bool:
+        """Whether clients need a key."""
+        return bool(self.api_keys or self.api_keys_file)
+
+    @property
     def largest_body(self) -> int:
         """Bytes of the largest body that is read at all."""
         return max(self.max_image_bytes, self.max_batch_bytes) + MULTIPART_OVERHEAD

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,9 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.described import Headers, check_answer, check_some_answer
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = ("asyncio", "gthread")
@@ -31,14 +34,6 @@ Labels = frozenset[tuple[str, str]]
 
 class ServerError(AssertionError):
     """The server did not do what it had to; the message shows its log."""
-
-
-class Headers(Protocol):
-    """Looked up in whatever case; http.client's and werkzeug's."""
-
-    def __getitem__(self, name: str, /) -> str: ...
-
-    def __contains__(self, name: str, /) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -83,11 +78,13 @@ class Wire:
             headers[name] = value.strip()
         version, status, _ = first.split(" ", 2)
         assert version in ("HTTP/1.1", "HTTP/1.0"), first
-        length = 0 if status.startswith("1") else int(headers["Content-Length"])
+        length = 0 if status[0] == "1" or status == "304" else int(headers["Content-Length"])
         wanted = 0 if method == "HEAD" else length
         while len(self._buffer) < wanted:
             self._read_more()
         body, self._buffer = self._buffer[:wanted], self._buffer[wanted:]
+        if status != "100":
+            check_some_answer(int(status), headers, None if method == "HEAD" else body)
         return Reply(int(status), headers, body)
 
     def ended(self) -> bool:
@@ -112,6 +109,7 @@ class Server:
     port: int
     output: Path
     errors: Path
+    root_path: str = ""
 
     # ---- speaking ----------------------------------------------------------------------------
 
@@ -134,9 +132,12 @@ class Server:
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read())
+            reply = Reply(response.status, response.headers, response.read())
         finally:
             connection.close()
+        described = path.removeprefix(self.root_path)
+        check_answer(method, described, reply.status, reply.headers, reply.body)
+        return reply
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         return self.ask("GET", path, headers=headers)
@@ -242,6 +243,17 @@ class Server:
         statm = [Path(f"/proc/{pid}/statm").read_text(encoding="ascii") for pid in self.workers]
         return sum(int(text.split()[1]) * page for text in statm)
 
+    def forget_peak(self) -> None:
+        """Let ``peak`` begin anew."""
+        for pid in self.workers:
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak(self) -> int:
+        """The most bytes of memory that each worker has had, added up."""
+        statuses = [Path(f"/proc/{pid}/status").read_text("ascii") for pid in self.workers]
+        found = [re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE) for text in statuses]
+        return sum(int(peak[1]) * 1024 for peak in found if peak)
+
     @property
     def shared_folder(self) -> Path:
         """Where the workers keep their counts, as one of them knows it.
@@ -334,9 +346,19 @@ def server_environ(model: Path | None, port: int, settings: Mapping[str, object]
     return {**inherited, "PORT": str(port), **chosen}
 
 
-def launch(model: Path | None, folder: Path, port: int | None = None, **settings: object) -> Server:
-    """A server's processes, not waited for; ``settings`` in lower case, without the prefix."""
-    return launch_by((), model, folder, port, **settings)
+def launch(
+    model: Path | None,
+    folder: Path,
+    port: int | None = None,
+    *,
+    arguments: object = "",
+    **settings: object,
+) -> Server:
+    """A server's processes, not waited for; ``settings`` in lower case, without the prefix.
+
+    ``arguments`` are words of the command line; ``{port}`` in them stands for the port.
+    """
+    return launch_by((), model, folder, port, arguments=arguments, **settings)
 
 
 def launch_by(
@@ -344,14 +366,17 @@ def launch_by(
     model: Path | None,
     folder: Path,
     port: int | None = None,
+    *,
+    arguments: object = "",
     **settings: object,
 ) -> Server:
     """The same, by a command that runs the command behind it."""
     port = port or free_port()
+    words = str(arguments).format(port=port).split()
     output, errors = folder / f"stdout-{port}", folder / f"stderr-{port}"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [*command, sys.executable, "-m", "service"],
+            [*command, sys.executable, "-m", "service", *words],
             cwd=ROOT,
             env=server_environ(model, port, settings),
             stdin=subprocess.DEVNULL,
@@ -359,11 +384,13 @@ def launch_by(
             stderr=err,
             start_new_session=True,
         )
-    return Server(process, port, output, errors)
+    return Server(process, port, output, errors, str(settings.get("root_path", "")))
 
 
 @contextmanager
-def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
+def start_server(
+    model: Path | None, *, arguments: object = "", **settings: object
+) -> Iterator[Server]:
     """A server that is ready, ended with all of its processes.
 
     Raises:
@@ -372,7 +399,7 @@ def start_server(model: Path | None, **settings: object) -> Iterator[Server]:
     settings.setdefault("workers", 1)
     with tempfile.TemporaryDirectory(prefix="labelserve-test-") as folder:
         for attempt in range(3):
-            server = launch(model, Path(folder), None, **settings)
+            server = launch(model, Path(folder), None, arguments=arguments, **settings)
             try:
                 _wait_until_ready(server)
             except ServerError as error:

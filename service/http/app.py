@@ -10,6 +10,7 @@ from service.http.hugging_face import HuggingFace
 from service.http.invocations import Invocations
 from service.http.open_inference import routes as open_inference
 from service.http.open_inference.infer import OpenInference
+from service.http.openapi import routes as openapi
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.http.root_path import under_root
 from service.http.tensorflow_serving import TensorFlowServing
@@ -47,6 +48,7 @@ def create_app(
     install(app, service, endpoints)
     images.add_routes(app, endpoints)
     app.register_blueprint(model.blueprint)
+    app.register_blueprint(openapi.blueprint)
     app.register_blueprint(model_status.blueprint)
     app.register_blueprint(open_inference.blueprint)
     health.register(app, service.settings)  # last
@@ -90,7 +92,8 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     service, context = current_service(), current_context()
-    response.headers.update(responses.common_headers(context))
+    for name, value in responses.common_headers(context).items():
+        response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
     return response

@@ -4,10 +4,13 @@ None of them waits for a prediction: they take no part in admission, and there a
 threads than predictions in flight.
 """
 
+from typing import Literal
+
 import msgspec
 from flask import Blueprint, Flask, Response
 
 from service.http.current import current_context, current_service
+from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
 from service.settings import Settings, SettingsError, variable_name
@@ -15,6 +18,33 @@ from service.settings import Settings, SettingsError, variable_name
 METRICS = "/metrics"
 LIVE = "/health/live"
 READY = "/health/ready"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a probe asks for."""
+
+    status: Literal["alive", "live", "ready"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The service is ready, and which model answers."""
+
+    status: Literal["ready"]
+    model: ModelName
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The process answers, as the Open Inference Protocol says it."""
+
+    live: bool
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The service answers, as the Open Inference Protocol's clients read it."""
+
+    live: bool
+    ready: bool
+
 
 blueprint = Blueprint("health", __name__)
 
@@ -40,20 +70,20 @@ def register(app: Flask, settings: Settings) -> None:
 @blueprint.get("/")
 def alive() -> Response:
     """The process answers, as KServe's client of version 1 asks it."""
-    return _json({"status": "alive"})
+    return _json(Status("alive"))
 
 
 @blueprint.get(LIVE)
 def live() -> Response:
     """The process answers."""
-    return _json({"status": "live"})
+    return _json(Status("live"))
 
 
 @blueprint.get("/v2/health/live")
 def live_by_protocol() -> Response:
     """The same, as the Open Inference Protocol's clients read it."""
     current_context().route = LIVE
-    return _json({"live": True})
+    return _json(Live(live=True))
 
 
 @blueprint.get(READY)
@@ -65,7 +95,7 @@ def ready() -> Response:
     """
     current_context().route = READY
     check_ready()
-    return _json({"status": "ready"})
+    return _json(Status("ready"))
 
 
 @blueprint.get("/v2/health/ready")
@@ -73,15 +103,14 @@ def ready_by_protocol() -> Response:
     """The same, as the Open Inference Protocol's clients read it."""
     current_context().route = READY
     check_ready()
-    return _json({"live": True, "ready": True})
+    return _json(Ready(live=True, ready=True))
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
     check_ready()
-    card = current_service().models.current.card
-    return _json({"status": "ready", "model": {"name": card.name, "version": card.version}})
+    return _json(Health("ready", ModelName.of(current_service().models.current)))
 
 
 @blueprint.get(METRICS)
@@ -107,5 +136,5 @@ def check_ready() -> None:
         raise NotReady("a worker has not answered its warm-up yet")
 
 
-def _json(content: dict[str, object]) -> Response:
+def _json(content: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(content), content_type="application/json")

@@ -40,10 +40,9 @@ class Invocations:
         return (Endpoint(INVOCATIONS, self._check_head, self._read),)
 
     def _check_head(self, content_type: str, length: int | None) -> int:
-        formats = [self._predict.check_single_head]
+        limit = self._predict.check_single_head(content_type, None)
         if is_json(content_type):
-            formats.append(self._tensorflow.check_head)
-        limit = max(check(content_type, None) for check in formats)
+            limit = max(limit, self._tensorflow.check_head(content_type, None))
         check_length(length, limit)
         return limit
 

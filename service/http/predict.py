@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from service.http.endpoints import Endpoint
 from service.inference.classifier import Classifier, Prediction, Selection
@@ -42,6 +42,11 @@ class ModelName(msgspec.Struct, frozen=True):
     name: str
     version: str
 
+    @classmethod
+    def of(cls, classifier: Classifier) -> "ModelName":
+        """Name and version on a model's card."""
+        return cls(classifier.card.name, classifier.card.version)
+
 
 class Answer(msgspec.Struct, frozen=True):
     """The predictions for one image, most probable first."""
@@ -50,12 +55,12 @@ class Answer(msgspec.Struct, frozen=True):
     predictions: list[Prediction]
 
 
-class FileResult(msgspec.Struct, frozen=True, omit_defaults=True):
+class FileResult(msgspec.Struct, frozen=True):
     """What became of one file of a form: predictions, or a problem."""
 
     filename: str
-    predictions: list[Prediction] | None = None
-    problem: Problem | None = None
+    predictions: list[Prediction] | UnsetType = UNSET
+    problem: Problem | UnsetType = UNSET
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
@@ -68,7 +73,7 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 class JsonRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An image in base64, or as a data URL, and which labels are wanted."""
 
-    image: str
+    image: Annotated[str, Meta(extra_json_schema={"format": "byte", "contentEncoding": "base64"})]
     top_k: Annotated[int, Meta(ge=1)] | None = None
     min_probability: Annotated[float, Meta(ge=0, le=1)] | None = None
 
@@ -125,7 +130,9 @@ class PredictFormat:
         classifier = self._models.find(request.arguments)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
-            answer = Answer(_named(classifier), predictions(classifier, outcomes[0], selection))
+            answer = Answer(
+                ModelName.of(classifier), predictions(classifier, outcomes[0], selection)
+            )
             return Response(200, JSON, msgspec.json.encode(answer))
 
         return Task((image,), classifier, encode)
@@ -149,7 +156,7 @@ class PredictFormat:
                 _result(file, classifier, outcome, selection)
                 for file, outcome in zip(files, outcomes, strict=True)
             ]
-            answer = BatchAnswer(_named(classifier), results)
+            answer = BatchAnswer(ModelName.of(classifier), results)
             return Response(200, JSON, msgspec.json.encode(answer))
 
         return Task([_source(file) for file in files], classifier, encode)
@@ -179,10 +186,6 @@ def _result(
     if isinstance(outcome, OF_ONE_IMAGE):
         return FileResult(file.filename, problem=problem_of(outcome))
     return FileResult(file.filename, predictions(classifier, outcome, selection))
-
-
-def _named(classifier: Classifier) -> ModelName:
-    return ModelName(classifier.card.name, classifier.card.version)
 
 
 def _image_in_json(body: bytes, selection: Selection) -> tuple[bytes, Selection]:

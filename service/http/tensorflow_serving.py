@@ -191,6 +191,8 @@ class TensorFlowServing:
         first = _FIRST_IN_LIST.match(memoryview(tensor))
         if first is None or first[1] == b'"':
             raise BadBody(f"an image is {_IMAGE}")
+        if first[1] == b"]":
+            return []
         if first[1] != b"{":
             return list(json_batch(tensor, _shape(classifier), self._max_images))
         images = decode_json(_SEVERAL, tensor, _IMAGE)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
@@ -56,7 +56,7 @@ class Prediction(msgspec.Struct, frozen=True):
     """One label and its probability in 0..1."""
 
     label: str
-    probability: float
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Selection(msgspec.Struct, frozen=True):

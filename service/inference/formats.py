@@ -29,7 +29,19 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "PDF": lambda head: head.startswith(b"%PDF-"),
     "SVG": lambda head: head.lstrip().startswith((b"<svg", b"<?xml")),
 }
-READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+# Formats that are read, with their media types.
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+    "JPEG2000": "image/jp2",
+    "PPM": "image/x-portable-pixmap",
+}
+READABLE_FORMATS = tuple(MEDIA_TYPES)
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 

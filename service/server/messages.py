@@ -14,6 +14,9 @@ from service.serving.responses import Response
 # The server itself sets these on every response.
 _HOP_BY_HOP = ("connection", "content-length", "date", "transfer-encoding")
 
+# Statuses whose responses end with their head, whatever it says (RFC 9110, 15.3.5 and 15.4.5).
+_NO_BODY = (204, 304)
+
 
 class Fields:
     """A request's header fields, found by name in any case.
@@ -159,9 +162,10 @@ def response_bytes(response: Response, head: Head | None, date: str, *, close: b
     ]
     lines.append(f"Date: {date}")
     without_body = head is not None and head.method == "HEAD"
-    # The application knows what a GET would be answered with.
-    announced = response.headers.get("Content-Length") if without_body else None
-    lines.append(f"Content-Length: {announced or len(response.body)}")
+    if response.status not in _NO_BODY:
+        # The application knows what a GET would be answered with.
+        announced = response.headers.get("Content-Length") if without_body else None
+        lines.append(f"Content-Length: {announced or len(response.body)}")
     if close:
         lines.append("Connection: close")
     elif head is not None and head.version == "1.0":

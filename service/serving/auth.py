@@ -14,13 +14,20 @@ _LOG = logging.getLogger("labelserve.auth")
 _DIGEST_BYTES = sha256().digest_size
 _SAVE = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
 _ALWAYS_OPEN = (
-    *("/", "/health", "/health/live", "/health/ready", "/ping"),
+    *("/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/ping"),
     *("/v2/health/live", "/v2/health/ready"),
 )
 
 
 class UnusableKeys(Exception):
     """The file of keys cannot be read or is no text; the message says which, without the keys."""
+
+
+def open_paths(settings: Settings) -> frozenset[str]:
+    """The paths that need no key."""
+    chosen = {"/metrics": settings.open_metrics, "/model": settings.open_model}
+    chosen |= {settings.platform_health_route: True} if settings.platform_health_route else {}
+    return frozenset(_ALWAYS_OPEN) | {path for path, is_open in chosen.items() if is_open}
 
 
 class Auth:
@@ -38,12 +45,10 @@ class Auth:
 
     def __init__(self, settings: Settings, kept: SharedBytes) -> None:
         self._kept = kept
+        self._locked = settings.has_keys
         self._given = settings.api_keys
         self._file = settings.api_keys_file
-        self._open = set(_ALWAYS_OPEN)
-        self._open |= {settings.platform_health_route} if settings.platform_health_route else set()
-        self._open |= {"/metrics"} if settings.open_metrics else set()
-        self._open |= {"/model"} if settings.open_model else set()
+        self._open = open_paths(settings)
         self._digests: tuple[bytes, ...] = ()
         try:
             self.refresh()
@@ -75,7 +80,7 @@ class Auth:
         Raises:
             Unauthorized: it has none.
         """
-        if not (self._given or self._file) or path in self._open:
+        if not self._locked or path in self._open:
             return
         scheme, _, bearer = headers.get("Authorization", "").partition(" ")
         key = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-API-Key", "")

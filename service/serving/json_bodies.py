@@ -28,6 +28,11 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, wan
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        found = detect_format(bytes(memoryview(body)[:_HEAD_BYTES]))
-        wrong = f"it is {found}" if found else str(error)[:_TOLD_CHARACTERS]
-        raise BadBody(f"the JSON cannot be read: {wrong}; send {wanted}") from error
+        raise BadBody(f"the JSON cannot be read: {_wrong(body, error)}; send {wanted}") from error
+
+
+def _wrong(body: bytes | msgspec.Raw, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    found = detect_format(bytes(memoryview(body)[:_HEAD_BYTES]))
+    return f"it is {found}" if found else str(error)[:_TOLD_CHARACTERS]

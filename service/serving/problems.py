@@ -34,6 +34,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self)
 
 
+class ErrorMessage(msgspec.Struct, frozen=True):
+    """All that clients of TensorFlow Serving and the Open Inference Protocol read of an error."""
+
+    error: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """What all problems of one kind share."""
@@ -120,5 +126,5 @@ def problem_body(problem: Problem, *, error_member: bool) -> tuple[str, bytes]:
     KServe's client reads the one member only from ``application/json`` without parameters.
     """
     if error_member:
-        return "application/json", msgspec.json.encode({"error": problem.detail})
+        return "application/json", msgspec.json.encode(ErrorMessage(problem.detail))
     return MEDIA_TYPE, msgspec.json.encode(problem)

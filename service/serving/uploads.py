@@ -47,7 +47,8 @@ NO_FILE = (
 # Of a coding that a refusal names.
 _NAMED_CHARACTERS = 100
 _PIECE = 256 * 1024
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n\f\v"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def check_media_type(content_type: str | None, *, multipart_only: bool = False) 
     if declared == MULTIPART:
         return True
     if multipart_only or says_other:
-        wanted = MULTIPART if multipart_only else f"an image's bytes as image/…, or {MULTIPART}"
+        single = f"an image's bytes as image/…, {MULTIPART}, or its base64 text in application/json"
+        wanted = MULTIPART if multipart_only else single
         raise WrongMediaType(f"the body is declared as {declared or 'nothing'}, send {wanted}")
     return False
 
@@ -106,9 +108,9 @@ def base64_image(text: str) -> bytes:
     _, comma, digits = text.partition(",") if text.startswith("data:") else ("", "", text)
     if text.startswith("data:") and not (comma and ";base64" in text[: len(text) - len(digits)]):
         raise BadBody("the data URL holds no base64: send data:image/…;base64,…")
-    plain = "".join(digits.split()).translate(_URL_SAFE).rstrip("=")
     try:
-        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+        plain = digits.encode("ascii").translate(_URL_SAFE, _BLANKS).rstrip(b"=")
+        return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
     except ValueError as error:
         raise BadBody("the image is no base64 text: encode the image file's own bytes") from error
 

@@ -1,6 +1,7 @@
 """The manifests: against Kubernetes' own schemas, and against what the service really does."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import yaml
 from service.http.app import create_app
 from service.inference.classifier import Classifier
 from service.runtime.machine import Machine
-from service.runtime.sizing import Sizing
+from service.runtime.metrics import Metrics
+from service.runtime.shared_state import SharedState
+from service.runtime.sizing import IN_FLIGHT_PER_CORE, Sizing
 from service.settings import Settings, variable_name
 from tests.server import ROOT
 
@@ -23,12 +26,22 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Manifest = dict[str, Any]
 RESOURCES = [path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml"]
-BUILT_IN = [path for path in RESOURCES if path.name != "servicemonitor.yaml"]
+# What needs resource definitions that are not Kubernetes' own.
+OPTIONAL = {"servicemonitor.yaml", "scaledobject.yaml"}
+BUILT_IN = [path for path in RESOURCES if path.name not in OPTIONAL]
 
 
 def load(path: Path) -> Manifest:
     content: Manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
+
+
+def assert_metrics_exist(query: str) -> None:
+    """Every metric of ours that a query asks for is exported."""
+    asked = set(re.findall(r"labelserve_[a-z_]+", query))
+    exported = Metrics(SharedState(1), 0).to_text().decode()
+    assert asked
+    assert asked <= set(re.findall(r"^# TYPE (\S+)", exported, re.MULTILINE))
 
 
 def merged(base: Any, patch: Any) -> Any:
@@ -99,10 +112,9 @@ def test_the_schemas_are_strict() -> None:
 
 def test_kustomize_has_everything() -> None:
     base, overlay = load(FOLDER / "kustomization.yaml"), load(OWN_MODEL / "kustomization.yaml")
-    optional = {"servicemonitor.yaml"}
     there = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(base["resources"]) == there - optional
-    for name in optional:
+    assert set(base["resources"]) == there - OPTIONAL
+    for name in OPTIONAL:
         assert f"  # - {name}\n" in (FOLDER / "kustomization.yaml").read_text(encoding="utf-8")
     assert (OWN_MODEL / overlay["resources"][0]).resolve() == FOLDER
     for name in (*overlay["resources"][1:], *(patch["path"] for patch in overlay["patches"])):
@@ -217,6 +229,23 @@ def test_an_own_model_is_read_from_a_mounted_folder() -> None:
     claim = load(OWN_MODEL / "persistentvolumeclaim.yaml")
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_keda_replaces_the_autoscaler() -> None:
+    """No schema of Kubernetes' own: its shape is that of KEDA's v1alpha1."""
+    scaled = load(FOLDER / "scaledobject.yaml")
+    assert scaled["apiVersion"] == "keda.sh/v1alpha1"
+    spec, scaler = scaled["spec"], load(FOLDER / "horizontalpodautoscaler.yaml")["spec"]
+    assert spec["scaleTargetRef"]["name"] == scaler["scaleTargetRef"]["name"]
+    bounds = (spec["minReplicaCount"], spec["maxReplicaCount"])
+    assert bounds == (scaler["minReplicas"], scaler["maxReplicas"])
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior == scaler["behavior"]
+    (trigger,) = spec["triggers"]
+    assert trigger["type"] == "prometheus"
+    assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+    assert int(trigger["metadata"]["threshold"]) < IN_FLIGHT_PER_CORE
+    assert_metrics_exist(trigger["metadata"]["query"])
 
 
 def test_service_monitor_finds_the_service(routes: set[str]) -> None:

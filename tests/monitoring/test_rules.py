@@ -2,9 +2,15 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from service.http.app import create_app
+from service.http.current import endpoints_of
+from service.inference.classifier import Classifier
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.settings import Settings
 from tests.monitoring import files
 from tests.monitoring.tools import program
 from tests.server import ROOT
@@ -36,6 +42,21 @@ def test_promtool_is_content(promtool: str, arguments: tuple[object, ...]) -> No
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_route_for_images_is_watched(tiny_model: Path, tiny_classifier: Classifier) -> None:
+    """By the rules and by the dashboard, and no other route is."""
+    settings, slot = Settings(model=tiny_model, workers=1), WorkerSlot(SharedState(1), 0)
+    app = create_app(settings, tiny_classifier, slot)
+    routes = {endpoint.route for endpoint in endpoints_of(app).each}
+    rules = app.url_map.iter_rules()
+    others = {rule.rule.replace("<", "{").replace(">", "}") for rule in rules} - routes
+    text = files.ALERTS.read_text("utf-8") + files.DASHBOARD.read_text("utf-8").replace("\\", "")
+    matchers = set(re.findall(r'route=~"(.+?)"', text))
+    assert matchers
+    for matcher in matchers:
+        assert [route for route in routes if not re.fullmatch(matcher, route)] == []
+        assert [route for route in others if re.fullmatch(matcher, route)] == []
 
 
 def test_every_alert_fires_in_a_scenario() -> None:

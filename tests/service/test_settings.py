@@ -43,6 +43,28 @@ def test_defaults_need_no_environment() -> None:
         ("LABELSERVE_OPEN_MODEL", "true", "open_model", True),
         ("LABELSERVE_OPEN_MODEL", "1", "open_model", True),
         ("LABELSERVE_LOG_FORMAT", "plain", "log_format", "plain"),
+        ("LABELSERVE_NAME", "pets-2.1_x", "name", "pets-2.1_x"),
+        ("LABELSERVE_NAME", "n" * 128, "name", "n" * 128),
+        ("LABELSERVE_ROOT_PATH", "/classify", "root_path", "/classify"),
+        ("LABELSERVE_ROOT_PATH", "/a/b-c.d", "root_path", "/a/b-c.d"),
+        ("LABELSERVE_MAX_HEADER_BYTES", "32768", "max_header_bytes", 32768),
+        ("LABELSERVE_CORS_ORIGINS", "", "cors_origins", ()),
+        ("LABELSERVE_CORS_ORIGINS", "*", "cors_origins", ("*",)),
+        (
+            "LABELSERVE_CORS_ORIGINS",
+            "https://example.org, http://localhost:3000,http://[::1]:80801,capacitor://localhost",
+            "cors_origins",
+            (
+                "https://example.org",
+                "http://localhost:3000",
+                "http://[::1]:80801",
+                "capacitor://localhost",
+            ),
+        ),
+        ("AIP_HTTP_PORT", "8080", "port", 8080),
+        ("SAGEMAKER_BIND_TO_PORT", "8081", "port", 8081),
+        ("AIP_PREDICT_ROUTE", "/v1/m:predict", "platform_predict_route", "/v1/m:predict"),
+        ("AIP_HEALTH_ROUTE", "/", "platform_health_route", "/"),
     ],
 )
 def test_values(variable: str, text: str, field: str, value: object) -> None:
@@ -84,6 +106,31 @@ def test_values(variable: str, text: str, field: str, value: object) -> None:
         ("LABELSERVE_MODLE", "a.onnx"),
         ("LABELSERVE_", "x"),
         ("LABELSERVE_PORT", "80"),
+        ("LABELSERVE_NAME", ""),
+        ("LABELSERVE_NAME", "my pets"),
+        ("LABELSERVE_NAME", "pets/1"),
+        ("LABELSERVE_NAME", "pets\n"),
+        ("LABELSERVE_NAME", "n" * 129),
+        ("LABELSERVE_ROOT_PATH", ""),
+        ("LABELSERVE_ROOT_PATH", "/"),
+        ("LABELSERVE_ROOT_PATH", "classify"),
+        ("LABELSERVE_ROOT_PATH", "/classify/"),
+        ("LABELSERVE_ROOT_PATH", "/a//b"),
+        ("LABELSERVE_ROOT_PATH", "/a?b"),
+        ("LABELSERVE_MAX_HEADER_BYTES", "8189"),
+        ("LABELSERVE_MAX_HEADER_BYTES", "32769"),
+        ("LABELSERVE_CORS_ORIGINS", "example.org"),
+        ("LABELSERVE_CORS_ORIGINS", "https://example.org/"),
+        ("LABELSERVE_CORS_ORIGINS", "https://Example.org"),
+        ("LABELSERVE_CORS_ORIGINS", "https://example.org:443"),
+        ("LABELSERVE_CORS_ORIGINS", "http://example.org:80"),
+        ("LABELSERVE_CORS_ORIGINS", "https://*.example.org"),
+        ("LABELSERVE_CORS_ORIGINS", "https://example.org http://example.org"),
+        ("LABELSERVE_CORS_ORIGINS", "null"),
+        ("AIP_HTTP_PORT", "x"),
+        ("SAGEMAKER_BIND_TO_PORT", "0"),
+        ("AIP_HEALTH_ROUTE", "health"),
+        ("AIP_PREDICT_ROUTE", "/<path:all>"),
     ],
 )
 def test_values_that_are_refused_name_their_variable(variable: str, text: str) -> None:
@@ -91,6 +138,31 @@ def test_values_that_are_refused_name_their_variable(variable: str, text: str) -
         read(**{variable: text})
     assert variable in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_arguments_win_over_variables() -> None:
+    variables = {"PORT": "1", "LABELSERVE_HOST": "::1", "LABELSERVE_NAME": "one"}
+    arguments = {"port": "2", "host": "::", "name": "two"}
+    settings = Settings.from_environ(variables, arguments)
+    assert (settings.port, settings.host, settings.name) == (2, "::", "two")
+
+
+@pytest.mark.parametrize("field", ["port", "name", "model"])
+def test_an_argument_is_named_as_it_was_typed(field: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"PORT": "80"}, {field: ""})
+    assert str(caught.value).startswith(f"--{field}")
+
+
+def test_a_platforms_port_is_the_port_where_none_is_set() -> None:
+    platform = {"AIP_HTTP_PORT": "8080", "SAGEMAKER_BIND_TO_PORT": "8081"}
+    assert read(**platform).port == 8080
+    assert read(PORT="80", **platform).port == 80
+
+
+def test_what_needs_no_key_is_no_prediction() -> None:
+    with pytest.raises(SettingsError, match="AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE"):
+        read(AIP_HEALTH_ROUTE="/", AIP_PREDICT_ROUTE="/")
 
 
 def test_keys_are_not_in_messages() -> None:

@@ -25,8 +25,8 @@ from tests.server import (
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 OPEN = (
-    *("/health", "/health/live", "/health/ready", "/metrics"),
-    *("/v2/health/live", "/v2/health/ready"),
+    *("/", "/health", "/health/live", "/health/ready", "/ping", "/metrics"),
+    *("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"),
 )
 
 

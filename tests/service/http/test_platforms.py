@@ -1,15 +1,16 @@
-"""Routes for the clients of platforms: SageMaker and Hugging Face, under both workers."""
+"""Routes for the clients of SageMaker, Hugging Face and Vertex AI, under both workers."""
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.images import encode, random_pixels
-from tests.server import Reply, Server, assert_problem, multipart
+from tests.server import WORKERS, Reply, Server, assert_problem, multipart, start_server
 
 INVOCATIONS = "/invocations"
 HUGGING_FACE = "/huggingface"
@@ -134,3 +135,33 @@ def test_a_broken_image_in_hugging_faces_shape(server: Server) -> None:
     reply = server.post(HUGGING_FACE, CUT, {"Content-Type": "image/jpeg"})
     assert reply.status == 422
     assert list(reply.json()) == ["error"]
+
+
+# ---- Vertex AI -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def vertex(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Server]:
+    """Even the service's own route may be the platform's."""
+    route = {"AIP_PREDICT_ROUTE": "/predict", "api_keys": "key"}
+    with start_server(tiny_model, worker=request.param, **route) as running:
+        yield running
+
+
+def test_vertex_gets_the_answers_of_tensorflow_serving(vertex: Server) -> None:
+    key = {"X-API-Key": "key"}
+    body = json.dumps({"instances": [{"b64": TEXT}], "parameters": {}}).encode()
+    answer = vertex.post("/predict", body, JSON | key).json()
+    assert answer == vertex.post("/v1/models/tiny:predict", body, key).json()
+    assert list(answer) == ["predictions"]
+
+
+def test_vertex_gets_errors_as_one_member(vertex: Server) -> None:
+    for headers, body, status in (
+        ({"X-API-Key": "key"}, b"{}", 400),
+        ({}, b"{}", 401),
+        ({"X-API-Key": "key"}, b'{"instances": [{"b64": "aGVsbG8="}]}', 415),
+    ):
+        reply = vertex.post("/predict", body, JSON | headers)
+        assert reply.status == status
+        assert list(reply.json()) == ["error"]

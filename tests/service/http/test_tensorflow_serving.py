@@ -3,13 +3,20 @@
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from service.http.app import create_app
 from service.inference.classifier import Classifier
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.settings import Settings
 from tests.images import encode, random_pixels
 from tests.server import Reply, Server
 
@@ -40,6 +47,12 @@ def assert_error(reply: Reply, status: int, part: str) -> None:
     assert list(answer) == ["error"]
     assert part in answer["error"]
     assert len(answer["error"]) < 1000
+
+
+@pytest.fixture(scope="module")
+def client(tiny_model: Path, tiny_classifier: Classifier) -> FlaskClient:
+    slot = WorkerSlot(SharedState(1), 0)
+    return create_app(Settings(model=tiny_model), tiny_classifier, slot).test_client()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +169,7 @@ def test_models_that_are_not_served(server: Server, path: str, part: str) -> Non
         (b"[]", 400, "the JSON cannot be read"),
         (b"{}", 400, "neither instances nor inputs"),
         (b'{"instances": [], "inputs": []}', 400, "both instances and inputs"),
-        (b'{"instances": []}', 400, "an image is"),
+        (b'{"instances": []}', 400, "holds no image"),
         (b'{"instances": null}', 400, "an image is"),
         (b'{"instances": "aGk="}', 400, "an image is"),
         (b'{"instances": ["aGk="]}', 400, '{"b64": "<base64>"}'),
@@ -177,6 +190,7 @@ def test_models_that_are_not_served(server: Server, path: str, part: str) -> Non
         (b'{"inputs": {"picture": {"b64": ""}}}', 400, "unknown field `picture`"),
         (b'{"inputs": {"' + b"a" * 100_000 + b'": 5}}', 400, "unknown field"),
         (b'{"instances": [{"b64": "\xff"}]}', 400, "the JSON cannot be read"),
+        (b'{"instances": ' + b"[" * 100_000, 400, "nested too deeply"),
         (RED, 400, "it is PNG"),
     ],
 )
@@ -226,17 +240,44 @@ def test_a_broken_image_fails_its_request_and_is_named(server: Server) -> None:
         (b'{"instances": [' + b"[]," * 5_000_000 + b"[]]}", 413),
         (b'{"instances": [' + b"0," * 5_000_000 + b"0]}", 413),
         (b'{"inputs": [{"image": [' + b"0," * 5_000_000 + b"0]}]}", 400),
+        (b'{"inputs": [{"b64": "' + b"aGk " * 5_000_000 + b'"}]}', 415),
     ],
-    ids=["open", "deep", "deep image", "deep objects", "objects", "lists", "numbers", "image"],
+    ids=[
+        "open",
+        "deep",
+        "deep image",
+        "deep objects",
+        "objects",
+        "lists",
+        "numbers",
+        "image",
+        "words",
+    ],
 )
 def test_hostile_json_is_refused_soon(server: Server, body: bytes, status: int) -> None:
     """And without much memory: not an object for each of its items."""
     post(server, PREDICT, {"instances": [b64(RED)]})
-    before, begun = server.resident(), time.monotonic()
+    server.forget_peak()
+    before, begun = server.peak(), time.monotonic()
     assert_error(server.post(PREDICT, body), status, "")
     assert time.monotonic() - begun < 5
-    assert server.resident() - before < 12 * len(body) + 50_000_000
+    assert server.peak() - before < 5 * len(body) + 20_000_000
     assert post(server, PREDICT, {"instances": [b64(RED)]}).status == 200
+
+
+WORDS = st.sampled_from(["instances", "inputs", "examples", "b64", "image", "signature_name"])
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, 255, 0.5, -1, "", "aGk=", b64(RED)["b64"], "labels", b64(RED)]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(content=st.dictionaries(WORDS, VALUES, min_size=1, max_size=3))
+def test_json_of_any_shape_is_answered_or_refused(client: FlaskClient, content: object) -> None:
+    for path in (PREDICT, CLASSIFY, "/invocations", "/huggingface"):
+        response = client.post(path, json=content)
+        assert response.status_code in (200, 400, 413, 415, 422), response.data
 
 
 def test_a_body_beyond_the_limit(server: Server) -> None:

@@ -222,6 +222,7 @@ def test_draining(tiny_model: Path, worker: str) -> None:
         assert eventually(lambda: server.get("/health/ready").status == 503, DRAIN / 2)
         assert_problem(server.get("/health/ready"), 503, "not-ready")
         assert_problem(server.get("/health"), 503, "not-ready")
+        assert server.get("/v1/models/tiny").status == 503
         assert server.get("/health/live").status == 200
         assert server.metric("labelserve_ready") == 0
         assert server.post("/predict", RED).status == 200

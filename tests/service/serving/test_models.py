@@ -209,3 +209,24 @@ def test_the_watcher_goes_on_after_an_error(
     Watcher(service.models, service.auth, service.slot.state, 0.01).start()
     put(folder, (folder / "two.onnx").read_bytes())
     assert eventually(lambda: service.models.current.card.version == "two")
+
+
+def test_a_folders_model_is_replaced_by_one_of_another_name(folder: Path) -> None:
+    """First both are there, which is said and changes nothing; then only the new one."""
+    with start_server(folder / "models", model_poll_seconds=0.2) as server:
+        assert version(server) == "one"
+        shutil.copy(folder / "two.onnx", folder / "models" / "n.onnx")
+        assert eventually(lambda: refusals(server) == 1)
+        (line,) = [r for r in server.records if r["message"].startswith("new model refused")]
+        assert "2 .onnx files (m.onnx, n.onnx): leave one there" in line["message"]
+        assert version(server) == "one"
+        (folder / "models" / "m.onnx").unlink()
+        assert eventually(lambda: version(server) == "two")
+        assert refusals(server) == 1
+
+
+def test_the_name_is_the_settings_else_the_cards(tiny_model: Path) -> None:
+    slot = WorkerSlot(SharedState(1), 0)
+    assert Service.build(Settings(model=tiny_model), slot=slot).models.name == "tiny"
+    named = Settings(model=tiny_model, name="pets")
+    assert Service.build(named, slot=slot).models.name == "pets"
