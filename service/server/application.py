@@ -11,7 +11,7 @@ from gunicorn.app.base import Application as BaseApplication
 
 from service.http.app import create_app
 from service.runtime.sizing import Sizing
-from service.server.listener import listen, remove_socket_file
+from service.server.listener import listening
 from service.settings import Settings, SettingsError, variable_name
 
 _CONFIGURATION = Path(__file__).parent / "gunicorn.conf.py"
@@ -50,12 +50,8 @@ def serve(arguments: Mapping[str, str]) -> int:
         # gunicorn.conf.py reads the settings once more.
         os.environ.update({variable_name(field): text for field, text in arguments.items()})
         Sizing.fitted(settings)
-        listener = listen(settings)
-        try:
+        with listening(settings) as listener:
             Application(listener).run()
-        except SettingsError:  # before gunicorn listens, which would remove it
-            remove_socket_file(settings)
-            raise
     except SettingsError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return _BAD_SETTING

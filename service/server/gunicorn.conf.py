@@ -61,6 +61,8 @@ def on_starting(server: Arbiter) -> None:
             "a worker holds %d connections at most, by its limit of open files",
             descriptors - SPARE_DESCRIPTORS,
         )
+    # As if systemd had made the socket: gunicorn leaves the socket file to who has made it.
+    server.systemd = True
     server.state = SharedState(workers, sizing)
     server.slots = {}
     try:

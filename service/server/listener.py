@@ -4,7 +4,8 @@ import errno
 import os
 import socket
 import stat
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from service.settings import UNIX, Settings, SettingsError
@@ -40,10 +41,29 @@ def listen(settings: Settings) -> socket.socket:
     return _listen_on_port(settings.host, settings.port)
 
 
-def remove_socket_file(settings: Settings) -> None:
-    """Remove the socket file that ``listen`` made, if it made one."""
-    if settings.socket_path is not None:
-        Path(settings.socket_path).unlink(missing_ok=True)
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """``listen``; at the end the socket file is removed, unless it is another one by then.
+
+    Processes that are forked meanwhile leave it alone.
+    """
+    listener, master = listen(settings), os.getpid()
+    path = settings.socket_path
+    made = _identity(path)
+    try:
+        with listener:  # whoever uses it may have taken its descriptor
+            yield listener
+    finally:
+        if path is not None and os.getpid() == master and _identity(path) == made:
+            Path(path).unlink(missing_ok=True)
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """What tells a file from another in its place; None where there is none."""
+    with suppress(OSError):
+        status = Path(path or "").lstat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _listen_on_port(given: str, port: int) -> socket.socket:

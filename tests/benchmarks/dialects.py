@@ -20,6 +20,7 @@ import numpy as np
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
+from service.runtime.machine import available_cores
 from tests.benchmarks.images import SMALL, image_bytes
 from tests.benchmarks.load import Body, run_load
 from tests.benchmarks.measure import say
@@ -64,7 +65,8 @@ class Dialects:
     """
 
     def __init__(self, model: Path, folder: Path, seconds: float) -> None:
-        self._classifier = Classifier.load(model)
+        threads = max(1, int(available_cores()))  # as of one worker
+        self._classifier = Classifier.load(model, threads=threads)
         self._folder = folder
         self._seconds = seconds
         image = image_bytes(SMALL)
@@ -126,7 +128,7 @@ class Dialects:
         return Rate(load.good, load.answers / spent)
 
     def _alone(self) -> Rate:
-        """Batches a second of the network in one thread."""
+        """Batches a second of the network."""
         number, begun, used = 0, time.perf_counter(), time.process_time()
         while (spent := time.perf_counter() - begun) < self._seconds / 2:
             self._classifier.predict(self._batch)

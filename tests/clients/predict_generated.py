@@ -5,6 +5,7 @@ Arguments: the service's address and an image file.
 
 import json
 import sys
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from labelserve_client import Client
 from labelserve_client.api.health import get_ready
 from labelserve_client.api.predictions import predict, predict_batch
 from labelserve_client.models import (
-    BatchPredictions,
+    Answer,
+    BatchAnswer,
+    JsonRequest,
     PredictBatchBody,
     PredictFilesBody,
-    Predictions,
     Problem,
 )
 from labelserve_client.types import File
@@ -28,21 +30,26 @@ def main() -> None:
     def file() -> File:
         return File(payload=BytesIO(data), file_name="red.png", mime_type="image/png")
 
+    bodies = {
+        "raw": file(),
+        "form": PredictFilesBody(image=file()),
+        "json": JsonRequest(image=b64encode(data).decode()),
+    }
     found = {}
-    status = get_ready.sync(client=client)
-    single = predict.sync(client=client, body=PredictFilesBody(image=file()), top_k=1)
-    if not isinstance(single, Predictions):
-        raise SystemExit(single)
-    found["single"] = single.predictions[0].label
+    for name, body in bodies.items():
+        answer = predict.sync(client=client, body=body, top_k=1)
+        if not isinstance(answer, Answer):
+            raise SystemExit(answer)
+        found[name] = answer.predictions[0].label
     several = predict_batch.sync(client=client, body=PredictBatchBody(images=[file(), file()]))
-    if not isinstance(several, BatchPredictions):
+    if not isinstance(several, BatchAnswer):
         raise SystemExit(several)
-    found["several"] = [result.predictions[0].label for result in several.results]
+    found["batch"] = [result.predictions[0].label for result in several.results]
     refused = predict.sync(client=client, body=file(), top_k=0)
     if not isinstance(refused, Problem):
         raise SystemExit(refused)
     found["refused"] = refused.status
-    sys.stdout.write(json.dumps({"status": status.status, **found}))
+    sys.stdout.write(json.dumps({"status": get_ready.sync(client=client).status, **found}))
 
 
 if __name__ == "__main__":

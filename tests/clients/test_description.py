@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,26 +37,45 @@ def run(*command: str | Path, folder: Path | None = None, **environ: str) -> str
     return done.stdout
 
 
-@pytest.fixture
-def red(tmp_path: Path) -> Path:
-    file = tmp_path / "red.png"
-    file.write_bytes(encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG"))
-    return file
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image, and the description as the command line prints it."""
+    folder = tmp_path_factory.mktemp("description")
+    (folder / "red.png").write_bytes(encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG"))
+    (folder / "openapi.json").write_text(run(sys.executable, "-m", "service", "openapi"))
+    return folder
 
 
-@pytest.fixture
-def description(server: Server, tmp_path: Path) -> Path:
-    file = tmp_path / "openapi.json"
-    file.write_bytes(server.get("/openapi.json").body)
-    return file
+@pytest.fixture(scope="module")
+def typescript(folder: Path) -> Path:
+    """A program in JavaScript, compiled with the types of the description."""
+    modules = node_modules_with(*TYPESCRIPT)
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "predict.ts").write_text((HERE / "predict.ts").read_text(encoding="utf-8"))
+    types = ("openapi.json", "--output", "labelserve.d.ts")
+    run(modules / ".bin" / "openapi-typescript", *types, folder=folder)
+    options = ("--strict", "--target", "es2022", "--module", "commonjs", "--types", "node")
+    run(modules / ".bin" / "tsc", *options, "predict.ts", folder=folder)
+    return folder / "predict.js"
+
+
+@pytest.fixture(scope="module")
+def python(folder: Path) -> Path:
+    """An interpreter that has what the generated client needs."""
+    python = python_with(*GENERATOR)
+    (folder / "config.yml").write_text("package_name_override: labelserve_client\n")
+    options = ("--path", "openapi.json", "--output-path", "labelserve_client", "--meta", "none")
+    generator = python.with_name("openapi-python-client")
+    run(generator, "generate", *options, "--config", "config.yml", folder=folder)
+    return python
 
 
 def address_of(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}"
 
 
-def test_it_is_valid(description: Path) -> None:
-    run(python_with(*VALIDATOR), "-m", "openapi_spec_validator", description)
+def test_it_is_valid(folder: Path) -> None:
+    run(python_with(*VALIDATOR), "-m", "openapi_spec_validator", folder / "openapi.json")
 
 
 def test_schemathesis_finds_nothing(server: Server) -> None:
@@ -73,44 +93,18 @@ def test_schemathesis_finds_nothing(server: Server) -> None:
 
 
 def test_types_of_typescript_compile_and_predict(
-    server: Server, description: Path, red: Path, tmp_path: Path
+    server: Server, folder: Path, typescript: Path
 ) -> None:
-    modules = node_modules_with(*TYPESCRIPT)
-    (tmp_path / "node_modules").symlink_to(modules)
-    (tmp_path / "predict.ts").write_text((HERE / "predict.ts").read_text(encoding="utf-8"))
-    run(
-        modules / ".bin" / "openapi-typescript",
-        description,
-        "--output",
-        "labelserve.d.ts",
-        folder=tmp_path,
-    )
-    options = ["--strict", "--target", "es2022", "--module", "commonjs", "--types", "node"]
-    run(modules / ".bin" / "tsc", *options, "predict.ts", folder=tmp_path)
-    answer = json.loads(run("node", "predict.js", address_of(server), red, folder=tmp_path))
+    answer = json.loads(run("node", typescript, address_of(server), folder / "red.png"))
     assert answer == {"model": "tiny", "label": "red", "sure": True}
 
 
-def test_a_generated_client_in_python_predicts(
-    server: Server, description: Path, red: Path, tmp_path: Path
-) -> None:
-    python = python_with(*GENERATOR)
-    config = tmp_path / "config.yml"
-    config.write_text("package_name_override: labelserve_client\n", encoding="utf-8")
-    output = ("--output-path", tmp_path / "labelserve_client", "--config", config)
-    run(
-        python.with_name("openapi-python-client"),
-        "generate",
-        "--path",
-        description,
-        *output,
-        "--meta",
-        "none",
-    )
-    answer = json.loads(
-        run(
-            *(python, HERE / "predict_generated.py", address_of(server), red),
-            PYTHONPATH=str(tmp_path),
-        )
-    )
-    assert answer == {"status": "ready", "single": "red", "several": ["red", "red"], "refused": 400}
+def test_a_generated_client_in_python_predicts(server: Server, folder: Path, python: Path) -> None:
+    program = (HERE / "predict_generated.py", address_of(server), folder / "red.png")
+    answer = json.loads(run(python, *program, PYTHONPATH=str(folder)))
+    assert answer == {
+        "status": "ready",
+        **dict.fromkeys(("raw", "form", "json"), "red"),
+        "batch": ["red", "red"],
+        "refused": 400,
+    }

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from service.server.listener import listen
+from service.server.listener import listen, listening
 from service.settings import Settings, SettingsError
 from tests.images import encode
 from tests.server import ROOT, WORKERS, Server, eventually, free_port, launch
@@ -100,12 +101,36 @@ def test_a_second_service_is_refused(running: tuple[Server, Path]) -> None:
     assert running[1].is_socket()
 
 
-def test_the_file_is_gone_after_the_stop(running: tuple[Server, Path]) -> None:
-    """The last test that uses this server."""
+def test_the_file_is_gone_after_the_stop(
+    request: pytest.FixtureRequest, running: tuple[Server, Path]
+) -> None:
+    """The last test that uses these servers. With one of them, it is gone before already."""
     server, path = running
+    if request.node.callspec.id == "gthread":
+        path.unlink()
     assert server.stop() == 0
     assert not path.exists()
     assert not server.tracebacks
+
+
+@pytest.mark.parametrize("there", ["nothing", "another service's"])
+def test_a_file_that_is_not_its_own_is_not_removed(tmp_path: Path, there: str) -> None:
+    """An operator has removed it meanwhile, and perhaps started another service."""
+    path = tmp_path / "http.sock"
+    with listening(Settings(host=f"unix:{path}")):
+        path.rename(tmp_path / "old.sock")
+        if there != "nothing":
+            path.write_text(there, encoding="ascii")
+    assert path.exists() == (there != "nothing")
+
+
+def test_a_start_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """As where there is no room on /dev/shm: before gunicorn has the socket."""
+    path = tmp_path / "http.sock"
+    with suppress(SettingsError), listening(Settings(host=f"unix:{path}")):
+        assert path.is_socket()
+        raise SettingsError
+    assert not path.exists()
 
 
 def test_another_file_is_left_alone(tmp_path: Path) -> None:
