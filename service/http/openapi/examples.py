@@ -145,7 +145,7 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
-    Totals(answered=42, refused=1, images=42, phases={"inference": (42, 0.034)}),
+    Totals(answered=42, refused=1, executed=42, images=42, phases={"inference": 0.034}),
 )
 INFER_ANSWER = InferAnswer(
     MODEL.name,
