@@ -7,6 +7,7 @@ from inspect import cleandoc
 
 import msgspec
 
+from service.http.explain import ExplainRequest, Explanation, Explanations
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Scored
 from service.http.model_status import ModelNames, ModelStatus
@@ -30,6 +31,7 @@ from service.settings import Settings
 # The types that these hold follow by themselves.
 _TYPES = (
     *(Answer, BatchAnswer, JsonRequest, ModelCard, Problem, ErrorMessage),
+    *(Explanation, Explanations, ExplainRequest),
     *(Status, Health, Live, Ready),
     *(Rowed, Columned, Classified, ModelNames, ModelStatus),
     *(InferAnswer, ServerMetadata, ModelMetadata, ModelReady, ModelConfig),
