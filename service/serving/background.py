@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.inference.classifier import Classifier
 from service.inference.errors import InvalidAnswer
 from service.serving.context import RequestContext
-from service.serving.pipeline import WATCH_SECONDS, BackgroundTask, Pipeline
+from service.serving.pipeline import WATCH_SECONDS, BackgroundTask, Pipeline, log_invalid
 from service.serving.responses import Response
 
 T = TypeVar("T")
@@ -84,6 +84,7 @@ class Background:
         ]
         rows = np.concatenate(turns)
         if not np.isfinite(rows).all():
+            log_invalid(context.request_id, classifier.card.version)
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         return rows
 

@@ -27,12 +27,8 @@ def parse_selection(query: str) -> Selection:
 
 
 def parse_text(query: str, name: str) -> str:
-    """A parameter of a raw query string as text; "" without it.
-
-    Bytes that are not percent-encoded are UTF-8, as they come from a shell.
-    """
-    plain = query.encode("latin-1").decode(errors="replace")
-    return parse_qs(plain).get(name, [""])[0]
+    """A parameter of a raw query string as text; "" without it."""
+    return parse_qs(query).get(name, [""])[0]
 
 
 def _top_k(found: Mapping[str, Sequence[str]]) -> int | None:

@@ -253,8 +253,13 @@ def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None
     invalid = [batch[place] for place in outcomes if isinstance(outcomes[place], InvalidAnswer)]
     versions = {one.context.request_id: one.classifier.card.version for one in invalid}
     for request_id, version in versions.items():
-        fields = {"request_id": request_id, "version": version}
-        _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
+        log_invalid(request_id, version)
+
+
+def log_invalid(request_id: str, version: str) -> None:
+    """Tell the operator that a model's answer to a request was none."""
+    fields = {"request_id": request_id, "version": version}
+    _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
 def _outcomes(images: Sequence[Decoded], rows: NDArray[np.float32]) -> list[Outcome]:
