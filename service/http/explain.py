@@ -94,7 +94,7 @@ class _Found(NamedTuple):
         card, (height, width) = self.classifier.card, self.values.shape
         largest = float(np.abs(self.values).max())
         places = _DIGITS - 1 - floor(log10(largest)) if largest else 0
-        rows = [[round(value, places) for value in row] for row in self.values.tolist()]
+        rows = self.values.astype(float).round(places).tolist()
         return Explanation(
             ModelName.of(self.classifier),
             card.labels[self.label],

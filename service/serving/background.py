@@ -24,7 +24,7 @@ from service.serving.responses import Response
 T = TypeVar("T")
 
 # A turn takes as many images as fit into this, and at least one.
-TURN_SECONDS = 0.002
+TURN_SECONDS = 0.001
 # A pause after a turn, in lengths of the turn.
 PAUSE = 7
 

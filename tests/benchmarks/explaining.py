@@ -51,14 +51,17 @@ class Pair:
         )
 
 
-async def measured(port: int, image: bytes, rate: float, seconds: float) -> Pair:
-    """Both moments, each of so many seconds."""
+async def measured(
+    port: int, image: bytes, rate: float, seconds: float, *, alone_first: bool
+) -> Pair:
+    """Both moments, each of so many seconds, in this order or the other."""
     predict, explain = (http_request("POST", path, image) for path in ("/predict", "/explain"))
-    alone = await offer(port, [predict], rate, seconds)
+    alone = await offer(port, [predict], rate, seconds) if alone_first else None
     beside, explained = await asyncio.gather(
         offer(port, [predict], rate, seconds),
         closed_loop(port, explain, EXPLAINING, seconds),
     )
+    alone = alone or await offer(port, [predict], rate, seconds)
     return Pair(alone, beside, explained.answers - explained.refused)
 
 
@@ -90,8 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
         rate = chosen.load * peak
         say(f"{chosen.worker}: {peak:.0f} predictions a second at most, {rate:.0f} offered")
         pairs = []
-        for _ in range(chosen.pairs):
-            pairs.append(asyncio.run(measured(server.port, image, rate, chosen.seconds)))
+        for number in range(chosen.pairs):
+            one = measured(server.port, image, rate, chosen.seconds, alone_first=number % 2 == 0)
+            pairs.append(asyncio.run(one))
             say(str(pairs[-1]))
         say(summary(pairs))
 

@@ -4,30 +4,36 @@ import base64
 import io
 import json
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from service.http.app import create_app
 from service.inference.classifier import Classifier
 from service.inference.explanation import importance
+from service.serving.batcher import TURN_SECONDS
 from service.settings import DEFAULT_MODEL, Settings
 from tests.images import encode, photograph
 from tests.server import (
     WORKERS,
     Reply,
     Server,
+    Wire,
     assert_problem,
     eventually,
     multipart,
     raw_request,
     start_server,
 )
+from tests.service.server.in_process import serving
 
 EXPLAIN, KSERVE = "/explain", "/v1/models/tiny:explain"
 JSON = {"Content-Type": "application/json"}
@@ -183,6 +189,25 @@ def test_a_model_that_is_too_slow_is_not_asked(tiny_classifier: Classifier) -> N
         assert answer.status_code == 501
         assert "takes 100.5 s with this model" in answer.text
         assert "a request may take 30 s" in answer.text
+
+
+def test_a_network_that_keeps_off_the_event_loop(
+    tiny_model: Path, tiny_classifier: Classifier
+) -> None:
+    """Its inferences are made in a thread of its own."""
+    threads = set()
+
+    class Slow(Classifier):
+        def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            threads.add(threading.current_thread().name.partition("_")[0])
+            return super().predict(images)
+
+    classifier = Slow(tiny_classifier._session, tiny_classifier.card)
+    classifier.seconds_per_image = 2 * TURN_SECONDS
+    with serving(classifier, tiny_model) as port, Wire(port) as wire:
+        answer = wire.send(raw_request(f"{EXPLAIN}?label=red", HALVES)).reply().json()
+    assert answer["label"] == "red"
+    assert threads == {"network"}
 
 
 # ---- beside predictions --------------------------------------------------------------------------
