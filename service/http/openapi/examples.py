@@ -145,7 +145,13 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
-    Totals(answered=42, refused=1, images=42, phases={"inference": (42, 0.034)}),
+    Totals(
+        answered=42,
+        refused=1,
+        images=42,
+        executed=42,
+        phases={"wait": 0.002, "decode": 0.005, "inference": 0.034},
+    ),
 )
 INFER_ANSWER = InferAnswer(
     MODEL.name,
