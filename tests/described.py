@@ -102,7 +102,7 @@ def _strict_schemas() -> dict[str, Any]:
 
 
 def _operations(target: str) -> dict[str, Any]:
-    path = unquote("/" + target.partition("?")[0].lstrip("/"))
+    path = "/" + unquote(target.partition("?")[0]).lstrip("/")
     return next((found for pattern, found in _patterns() if pattern.fullmatch(path)), {})
 
 

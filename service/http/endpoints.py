@@ -85,7 +85,6 @@ class Endpoints:
         return self._of_path(path) if method == "POST" else None
 
     def _match(self, path: str) -> Found | None:
-        path = "/" + path.lstrip("/")  # as werkzeug reads it
         for pattern, endpoint in self._patterns:
             found = pattern.fullmatch(path)
             if found is not None:
