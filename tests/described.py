@@ -8,8 +8,6 @@ from urllib.parse import unquote
 
 import msgspec
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT202012
 
 from service.http.openapi.document import document
 from service.http.openapi.operations import schema_of_errors
@@ -18,7 +16,6 @@ from service.settings import Settings
 
 # Without an operation of their own, because every path has them.
 IMPLICIT = ("HEAD", "OPTIONS")
-_URI = "urn:description"
 
 
 class Headers(Protocol):
@@ -82,8 +79,7 @@ def _check(response: dict[str, Any], headers: Headers, body: bytes | None) -> No
 
 
 def _validate(schema: dict[str, Any], value: Any) -> None:
-    pointer = schema.get("$ref")
-    validator = _validator(pointer) if pointer else Draft202012Validator(schema)
+    validator = Draft202012Validator({**schema, "components": {"schemas": _strict_schemas()}})
     errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
     assert not errors, errors
 
@@ -95,15 +91,14 @@ def _document() -> dict[str, Any]:
 
 
 @cache
-def _validator(pointer: str) -> Draft202012Validator:
-    """A component's schema, and stricter than it is: what is not described is an error."""
-    strict: dict[str, Any] = {"components": {"schemas": {}}}
-    for name, schema in _document()["components"]["schemas"].items():
-        closed = {"additionalProperties": False} if "properties" in schema else {}
-        strict["components"]["schemas"][name] = schema | closed
-    resource: Resource[Any] = Resource.from_contents(strict, DRAFT202012)
-    registry: Registry[Any] = Registry().with_resource(_URI, resource)
-    return Draft202012Validator({"$ref": _URI + pointer}, registry=registry)
+def _strict_schemas() -> dict[str, Any]:
+    """The components' schemas, stricter than they are: what is not described is an error."""
+    schemas: dict[str, Any] = _document()["components"]["schemas"]
+    closed = {"additionalProperties": False}
+    return {
+        name: schema | (closed if "properties" in schema else {})
+        for name, schema in schemas.items()
+    }
 
 
 def _operations(target: str) -> dict[str, Any]:
