@@ -62,6 +62,9 @@ def answers_afterwards(server: Server) -> Iterator[None]:
         (b'{"inputs": ' + b'[{"data": ' * 150_000, "JSON cannot be read"),
         (as_json(pixels(NUMBERS), outputs=5), 'send "outputs": [{"name": "probabilities"}]'),
         (as_json(pixels(NUMBERS), parameters=[]), "`$.parameters`"),
+        (as_json(pixels(NUMBERS, "?")).replace(b"?", b"\xff" * 2000), "UINT8"),
+        (as_json(pixels(NUMBERS), outputs="?").replace(b"?", b"\xff"), "JSON cannot be read"),
+        (as_json(files(data=["?"])).replace(b"?", b"\xff"), "JSON cannot be read"),
     ],
 )
 def test_json_that_is_no_request(server: Server, body: bytes, part: str) -> None:
