@@ -258,11 +258,12 @@ def test_a_large_hostile_body_takes_neither_time_nor_memory(
 ) -> None:
     """30 MB where a few kilobytes are expected."""
     before = server.resident()
+    server.forget_peak()
     data = b"[" + filler * (30_000_000 // len(filler)) + filler[:-1] + b"]"
     begun = time.monotonic()
     assert_error(post(server, as_json(tensor).replace(b"[0]", data)), 400, "expected")
     assert time.monotonic() - begun < 10
-    assert server.resident() - before < 200_000_000
+    assert server.peak() - before < 100_000_000  # asyncio's worker joins the pieces of a body
 
 
 @pytest.mark.parametrize(
