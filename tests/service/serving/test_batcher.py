@@ -1,6 +1,5 @@
 """Who has the network first: images that wait, or a turn of a background task."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from service.inference.classifier import Classifier
 from service.serving.batcher import Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
-from service.serving.pipeline import PredictRequest, Task
+from service.serving.pipeline import Decoded, Outcome, PredictRequest, Task
 from service.serving.responses import Response
 from service.settings import Settings
 from tests.server import eventually
@@ -26,15 +25,13 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 class Recorded(Classifier):
-    """Writes down when it predicts, once it may go on."""
+    """Writes down when it predicts."""
 
     def __init__(self, like: Classifier, order: list[str]) -> None:
         super().__init__(like._session, like.card)
         self._order = order
-        self.goes_on = threading.Event()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert self.goes_on.wait(30)
         self._order.append("prediction")
         return super().predict(images)
 
@@ -81,7 +78,6 @@ def batcher(classifier: Recorded) -> Batcher:
 def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
     loop, answers = Loop(), list[Answer]()
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
-    classifier.goes_on.set()
     with ThreadPoolExecutor(1) as threads:
         batcher.run_on(loop, threads)
         turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
@@ -96,18 +92,12 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
 
 
 def test_without_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
-    task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
-    with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(batcher.answer, request(), lambda _: task)
-        assert eventually(batcher._turn.locked)
-        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
-        time.sleep(0.05)  # it waits for the first one's turn to end
-        second = threads.submit(batcher.answer, request(), lambda _: task)
-        assert eventually(lambda: batcher._waiting)
-        classifier.goes_on.set()
-        for one in (first, second, turn):
-            one.result(30)
-    assert order == ["prediction", "prediction", "turn"]
+    """The thread that has the turn serves those that wait for one, and then itself."""
+    outcomes: list[Outcome] = []
+    batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
+    batcher.between(lambda: order.append("turn"), context())
+    assert order == ["prediction", "turn"]
+    assert len(outcomes) == 1
 
 
 def test_nobody_waits_for_a_loop_that_has_ended(batcher: Batcher) -> None:
