@@ -188,15 +188,16 @@ class ExplainFormat:
             TooSlow: it takes too long with this model.
             Overloaded: it has to wait too long.
         """
-        seconds, ahead = _INFERENCES * classifier.seconds_per_image, self._admission.background - 1
-        allowed = context.deadline - context.started
-        if seconds > allowed:
+        seconds, left = _INFERENCES * classifier.seconds_per_image, context.remaining
+        ahead = self._admission.background - 1
+        if seconds > left:
+            allowed = context.deadline - context.started
             raise TooSlow(
                 f"an explanation takes {seconds:.1f} s with this model ({_INFERENCES} inferences),"
-                f" and a request may take {allowed:g} s"
+                f" and {left:.1f} s are left of the {allowed:g} s that a request may take"
             )
-        if seconds * (1 + ahead * (1 + PAUSE)) > context.remaining:
-            raise Overloaded(f"{ahead} explanations are being made already, try again")
+        if seconds * (1 + ahead * (1 + PAUSE)) > left:
+            raise Overloaded(f"too many explanations are asked for ({ahead} are ahead), try again")
 
 
 def _explained(

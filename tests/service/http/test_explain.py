@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.http.app import create_app
+from service.http.current import service_of
 from service.inference.classifier import Classifier
 from service.inference.explanation import importance
 from service.serving.batcher import TURN_SECONDS
+from service.serving.context import RequestContext
 from service.settings import DEFAULT_MODEL, Settings
 from tests.images import encode, photograph
 from tests.server import (
@@ -188,7 +190,22 @@ def test_a_model_that_is_too_slow_is_not_asked(tiny_classifier: Classifier) -> N
         answer = client.post(path, data=body)
         assert answer.status_code == 501
         assert "takes 100.5 s with this model" in answer.text
-        assert "a request may take 30 s" in answer.text
+        assert "the 30 s that a request may take" in answer.text
+
+
+def test_those_ahead_take_too_long(tiny_classifier: Classifier) -> None:
+    """20 s each: one is made in time, a second would not be."""
+    classifier = Classifier(tiny_classifier._session, tiny_classifier.card)
+    classifier.seconds_per_image = 0.1
+    app = create_app(Settings(), classifier)
+    client, admission = app.test_client(), service_of(app).admission
+    ahead = RequestContext("id", "POST", 0.0, float("inf"))
+    admission.enter(ahead, background=True)
+    answer = client.post(EXPLAIN, data=HALVES)
+    assert answer.status_code == 429
+    assert "(1 are ahead)" in answer.text
+    admission.leave(ahead)
+    assert client.post(EXPLAIN, data=HALVES).status_code == 200
 
 
 def test_a_network_that_keeps_off_the_event_loop(
