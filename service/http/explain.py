@@ -6,7 +6,6 @@ one label, as JSON or as a picture.
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from math import floor, log10
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -31,7 +30,7 @@ from service.serving.models import Models
 from service.serving.parameters import parse_text
 from service.serving.pipeline import BackgroundTask, PredictRequest, Source
 from service.serving.responses import JSON, Response
-from service.serving.uploads import base64_image, is_json, single_image
+from service.serving.uploads import BASE64_SCHEMA, base64_image, is_json, single_image
 
 EXPLAIN = "/explain"
 _PNG = {"Content-Type": "image/png"}
@@ -40,8 +39,8 @@ _PNG = {"Content-Type": "image/png"}
 _INFERENCES = 1 + PASSES
 # Of a label that there is not: as much as a refusal quotes.
 _QUOTED_CHARACTERS = 100
-# Digits of the largest value that are written; the other values have as many decimal places.
-_DIGITS = 4
+# Decimal places of a map's values, which are log-odds.
+_PLACES = 6
 
 
 class ImportanceMap(msgspec.Struct, frozen=True):
@@ -75,7 +74,7 @@ class Explanations(msgspec.Struct, frozen=True):
 class ExplainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An image in base64, or as a data URL, and which label is to be explained by which method."""
 
-    image: Annotated[str, Meta(extra_json_schema={"format": "byte", "contentEncoding": "base64"})]
+    image: Annotated[str, Meta(extra_json_schema=BASE64_SCHEMA)]
     label: str = ""
     method: str = ""
 
@@ -92,9 +91,7 @@ class _Found(NamedTuple):
     def to_struct(self) -> Explanation:
         """As clients get it."""
         card, (height, width) = self.classifier.card, self.values.shape
-        largest = float(np.abs(self.values).max())
-        places = _DIGITS - 1 - floor(log10(largest)) if largest else 0
-        rows = self.values.astype(float).round(places).tolist()
+        rows = (self.values.astype(float).round(_PLACES) + 0.0).tolist()  # -0.0 becomes 0.0
         return Explanation(
             ModelName.of(self.classifier),
             card.labels[self.label],

@@ -79,6 +79,12 @@ class _Predict(msgspec.Struct, frozen=True):
     signature_name: str = SIGNATURE
 
 
+class _Explain(msgspec.Struct, frozen=True):
+    """A request of ``:explain``. Other members say nothing of the image."""
+
+    instances: Raw
+
+
 class _Classify(msgspec.Struct, frozen=True):
     """A request of ``:classify``. Other members say nothing of the images."""
 
@@ -98,6 +104,7 @@ class _Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _PREDICT = msgspec.json.Decoder(_Predict)
+_EXPLAIN = msgspec.json.Decoder(_Explain)
 _CLASSIFY = msgspec.json.Decoder(_Classify)
 _ONE = msgspec.json.Decoder(_Image)
 _SEVERAL = msgspec.json.Decoder(list[_Image])
@@ -176,10 +183,7 @@ class TensorFlowServing:
             RequestError: it cannot be used, or there is not exactly one.
         """
         self._check_braces(body)
-        found = decode_json(_PREDICT, body, _ROWS)
-        if not found.instances:
-            raise BadBody(f"the JSON has no instances: send {_ROWS}")
-        images = self._images(found.instances, classifier)
+        images = self._images(decode_json(_EXPLAIN, body, _ROWS).instances, classifier)
         if len(images) != 1:
             raise MissingImage(f"the request holds {len(images)} images, send exactly one")
         return images[0]

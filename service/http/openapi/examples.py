@@ -178,6 +178,7 @@ _IMAGE_FILE = {"b64": IMAGE_IN_BASE64}
 REQUESTS = {
     "JsonRequest": msgspec.to_builtins(JSON_REQUEST),
     "Rows": {"instances": [_IMAGE_FILE]},
+    "Row": {"instances": [_IMAGE_FILE]},
     "Columns": {"inputs": {INPUT_NAME: [_IMAGE_FILE]}},
     "Examples": {"examples": [{INPUT_NAME: _IMAGE_FILE}]},
     "InferenceRequest": {

@@ -85,6 +85,9 @@ def _requests(settings: Settings) -> JsonObject:
             {"inputs": {"anyOf": [images, named]}, "signature_name": signature},
             "inputs",
         ),
+        "Row": _object(
+            "One image, KServe's way.", {"instances": {**images, "maxItems": 1}}, "instances"
+        ),
         "Examples": _object("What is to be classified.", {"examples": images}, "examples"),
         "InferenceRequest": _inference_request(settings),
         **_PARTS_OF_INFERENCE,

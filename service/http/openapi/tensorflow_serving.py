@@ -117,7 +117,7 @@ def _explain(settings: Settings) -> Operation:
         description="KServe's. As `/explain`, for the one image of `instances`.",
         tag=_TAG,
         parameters=EXPLAINED,
-        body=json_body(settings, "Rows"),
+        body=json_body(settings, "Row"),
         answers={200: json_answer("One explanation.", examples.EXPLANATIONS)},
         errors=[*_REFUSED, TooSlow],
     )

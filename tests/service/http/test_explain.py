@@ -73,7 +73,7 @@ def test_the_map_of_a_label(server: Server, tiny_classifier: Classifier) -> None
         }
         assert answer["probability"] == pytest.approx(probabilities[label], abs=1e-6)
         assert (answer["importance"]["height"], answer["importance"]["width"]) == found.shape
-        assert found == pytest.approx(expected, abs=1e-3 * float(np.abs(expected).max()))
+        assert found == pytest.approx(expected, abs=1e-6)
         if label != "green":
             left, right = found[:, :4].mean(), found[:, 4:].mean()
             assert (left > 0 > right) if label == "red" else (left < 0 < right)
