@@ -1,8 +1,6 @@
 """Programs that read the API's description: a validator, schemathesis, generators of clients."""
 
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 from PIL import Image
 
 from service.settings import DEFAULT_MODEL
+from tests.clients.conftest import run
 from tests.environments import node_modules_with, python_with
 from tests.images import encode
 from tests.server import ROOT, WORKERS, Server, start_server
@@ -22,21 +21,6 @@ VALIDATOR = ("openapi-spec-validator==0.9.0",)
 SCHEMATHESIS = ("schemathesis==4.32.5", "pillow")
 GENERATOR = ("openapi-python-client==0.29.1",)
 TYPESCRIPT = ("openapi-typescript@7.13.0", "typescript@5.9", "@types/node@20")
-
-
-def run(*command: str | Path, folder: Path | None = None, **environ: str) -> str:
-    """What a program prints; it has to end with 0."""
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=folder or ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{done.stdout[-20000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

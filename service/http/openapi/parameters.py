@@ -1,6 +1,6 @@
 """The parameters of paths, query strings and heads."""
 
-from service.http.open_inference.requests import JSON_LENGTH
+from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.serving.models import VERSION
