@@ -23,7 +23,7 @@ GENERATOR = ("openapi-python-client==0.29.1",)
 TYPESCRIPT = ("openapi-typescript@7.13.0", "typescript@5.9", "@types/node@20")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image, and the description as the command line prints it."""
     folder = tmp_path_factory.mktemp("description")
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def typescript(folder: Path) -> Path:
     """A program in JavaScript, compiled with the types of the description."""
     modules = node_modules_with(*TYPESCRIPT)
@@ -45,7 +45,7 @@ def typescript(folder: Path) -> Path:
     return folder / "predict.js"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def python(folder: Path) -> Path:
     """An interpreter that has what the generated client needs."""
     python = python_with(*GENERATOR)
