@@ -6,6 +6,7 @@ from werkzeug.exceptions import HTTPException
 from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
 from service.http.endpoints import Endpoint, Endpoints, PathPart
+from service.http.explain import EXPLAIN, ExplainFormat
 from service.http.hugging_face import HuggingFace
 from service.http.invocations import Invocations
 from service.http.open_inference import routes as open_inference
@@ -40,7 +41,7 @@ def create_app(
         SettingsError: a setting cannot be understood or used.
         ModelError: the model cannot be used.
     """
-    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
+    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH, EXPLAIN))
     endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
     app.url_map.converters["default"] = PathPart
@@ -74,6 +75,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
         *OpenInference(settings, models).endpoints,
         *Invocations(predict, tensorflow).endpoints,
         *HuggingFace(predict, models).endpoints,
+        *ExplainFormat(predict, tensorflow, models, service.admission).endpoints,
     )
 
 

@@ -38,8 +38,9 @@ class RequestContext:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
 
     ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
-    admission counts it; ``abandoned``: the client has disconnected or was told that its time is
-    over; ``ended``: when it was answered. ``cors``: headers of its answer, for browsers.
+    admission counts it; ``background``: its work is done behind all others; ``abandoned``: the
+    client has disconnected or was told that its time is over; ``ended``: when it was answered.
+    ``cors``: headers of its answer, for browsers.
     ``error_member``: its client reads an error as one member, and no problem's members.
     """
 
@@ -57,6 +58,7 @@ class RequestContext:
     top: list[tuple[str, float]] = field(default_factory=list)
     problem: str | None = None
     admitted: float | None = None
+    background: bool = False
     abandoned: bool = False
     ended: float | None = None
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from service.http.explain import ExplainRequest, Explanation, Explanations, ImportanceMap
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Parameters, Scored
 from service.http.model_status import ModelNames, ModelStatus
@@ -33,6 +34,7 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
+from service.inference.explanation import METHOD
 from service.runtime.metrics import Totals
 from service.serving import errors as serving
 from service.serving.models import VERSION
@@ -60,6 +62,8 @@ DETAILS: dict[type[Exception], str] = {
     serving.BodyTimeout: "the body was not all there after 30 s",
     serving.Overloaded: "too many predictions are in flight, try again",
     serving.NotReady: "the service is stopping",
+    serving.TooSlow: "an explanation takes 60.3 s with this model (201 inferences), and 30.0 s are"
+    " left of the 30 s that a request may take",
     serving.DeadlineExceeded: "the request was not answered within 30 s",
 }
 
@@ -80,6 +84,11 @@ BATCH_ANSWER = BatchAnswer(
         FileResult("b.heic", problem=problem_of(inference.UnsupportedFormat("the image is HEIC"))),
     ],
 )
+EXPLAIN_REQUEST = ExplainRequest(IMAGE_IN_BASE64, label="cat", method=METHOD)
+EXPLANATION = Explanation(
+    MODEL, "cat", 0.93, METHOD, 201, ImportanceMap(2, 2, [[0.0219, 0.3271], [-0.0413, 0.0096]])
+)
+EXPLANATIONS = Explanations([EXPLANATION])
 ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
 HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
@@ -169,6 +178,7 @@ _IMAGE_FILE = {"b64": IMAGE_IN_BASE64}
 REQUESTS = {
     "JsonRequest": msgspec.to_builtins(JSON_REQUEST),
     "Rows": {"instances": [_IMAGE_FILE]},
+    "Row": {"instances": [_IMAGE_FILE]},
     "Columns": {"inputs": {INPUT_NAME: [_IMAGE_FILE]}},
     "Examples": {"examples": [{INPUT_NAME: _IMAGE_FILE}]},
     "InferenceRequest": {

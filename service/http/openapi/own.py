@@ -1,7 +1,14 @@
 """The service's own API, and what monitoring asks."""
 
+from service.http.explain import EXPLAIN
 from service.http.openapi import examples
-from service.http.openapi.bodies import IMAGE_ERRORS, REQUEST_ERRORS, files_body, image_body
+from service.http.openapi.bodies import (
+    IMAGE_ERRORS,
+    REQUEST_ERRORS,
+    binary,
+    files_body,
+    image_body,
+)
 from service.http.openapi.operations import (
     JsonObject,
     Operation,
@@ -9,9 +16,9 @@ from service.http.openapi.operations import (
     json_answer,
     json_content,
 )
-from service.http.openapi.parameters import SELECTION
+from service.http.openapi.parameters import EXPLAINED, SELECTION
 from service.http.predict import PREDICT, PREDICT_BATCH
-from service.serving.errors import NotReady, WrongMediaType
+from service.serving.errors import NotReady, TooSlow, WrongMediaType
 from service.settings import Settings
 
 
@@ -20,6 +27,7 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     return {
         PREDICT: {"post": _predict(settings)},
         PREDICT_BATCH: {"post": _predict_batch(settings)},
+        EXPLAIN: {"post": _explain(settings)},
         "/model": {"get": _model()},
         "/": {"get": _alive()},
         "/health/live": {"get": _live()},
@@ -66,6 +74,28 @@ def _predict_batch(settings: Settings) -> Operation:
         body=files_body(settings),
         answers={200: json_answer("One result for each file.", examples.BATCH_ANSWER)},
         errors=[*REQUEST_ERRORS, WrongMediaType],
+    )
+
+
+def _explain(settings: Settings) -> Operation:
+    as_json = json_answer("The map, as JSON or as a picture.", examples.EXPLANATION)
+    as_json["content"]["image/png"] = {"schema": binary("image/png")}
+    return Operation(
+        name="explain",
+        summary="Why an answer: which pixels a label's probability depends on",
+        description="""
+        Takes one image as `/predict` does. The model answers it 200 times with random parts
+        covered, behind all predictions; the map says what each pixel of the model's input size adds
+        to the log-odds of the label. With `Accept: image/png` the map is laid over the image as the
+        model sees it: orange speaks for the label, blue against it.
+
+        What JSON says of label and method wins over the query.
+        """,
+        tag="predictions",
+        parameters=EXPLAINED,
+        body=image_body(settings, json_content(examples.EXPLAIN_REQUEST)),
+        answers={200: as_json},
+        errors=[*REQUEST_ERRORS, *IMAGE_ERRORS, WrongMediaType, TooSlow],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from service.http.explain import ExplainRequest, Explanation, Explanations
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Scored
 from service.http.model_status import ModelNames, ModelStatus
@@ -31,6 +32,7 @@ from service.settings import Settings
 # The types that these hold follow by themselves.
 _TYPES = (
     *(Answer, BatchAnswer, JsonRequest, ModelCard, Problem, ErrorMessage),
+    *(Explanation, Explanations, ExplainRequest),
     *(Status, Health, Live, Ready),
     *(Rowed, Columned, Classified, ModelNames, ModelStatus),
     *(InferAnswer, ServerMetadata, ModelMetadata, ModelReady, ModelConfig),
@@ -101,6 +103,9 @@ def _requests(settings: Settings) -> JsonObject:
             "TensorFlow Serving's column form.",
             {"inputs": {"anyOf": [images, named]}, "signature_name": signature},
             "inputs",
+        ),
+        "Row": _object(
+            "One image, KServe's way.", {"instances": {**images, "maxItems": 1}}, "instances"
         ),
         "Examples": _object("What is to be classified.", {"examples": images}, "examples"),
         "InferenceRequest": _inference_request(settings),
