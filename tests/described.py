@@ -1,8 +1,10 @@
 """Whether an answer is one that the API's description knows: asked of every answer in the tests."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import msgspec
 from jsonschema import Draft202012Validator
@@ -10,7 +12,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from service.http.openapi.document import document
-from service.http.openapi.operations import shape_of_errors
+from service.http.openapi.operations import schema_of_errors
+from service.serving.problems import has_error_member
 from service.settings import Settings
 
 # Without an operation of their own, because every path has them.
@@ -104,14 +107,20 @@ def _validator(pointer: str) -> Draft202012Validator:
 
 
 def _operations(target: str) -> dict[str, Any]:
-    path = "/" + target.partition("?")[0].lstrip("/")
-    found: dict[str, Any] = _document()["paths"].get(path, {})
-    return found
+    path = unquote("/" + target.partition("?")[0].lstrip("/"))
+    return next((found for pattern, found in _patterns() if pattern.fullmatch(path)), {})
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    """Paths without parts that vary come first."""
+    paths = sorted(_document()["paths"].items(), key=lambda item: "{" in item[0])
+    return [(re.compile(re.sub(r"\{\w+\}", "[^/:]+", path)), found) for path, found in paths]
 
 
 def _responses(path: str) -> dict[str, Any]:
     """Of a request without an operation, by status."""
-    shape = shape_of_errors(path)
+    shape = schema_of_errors(error_member=has_error_member(path))
     components = _document()["components"]["responses"]
     return {
         name.removeprefix(shape): response

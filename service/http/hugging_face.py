@@ -18,7 +18,7 @@ from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Task
 from service.serving.responses import JSON, Response
-from service.serving.uploads import base64_image, is_json, single_image
+from service.serving.uploads import BASE64_SCHEMA, base64_image, is_json, single_image
 
 HUGGING_FACE = "/huggingface"
 
@@ -44,7 +44,7 @@ class Parameters(msgspec.Struct, frozen=True):
 class HuggingFaceRequest(msgspec.Struct, frozen=True):
     """An image in base64. Other members are ignored."""
 
-    inputs: str
+    inputs: Annotated[str, Meta(extra_json_schema=BASE64_SCHEMA)]
     parameters: Parameters | None = None
 
 

@@ -20,6 +20,7 @@ from service.serving.pipeline import OF_ONE_IMAGE, Outcome, PredictRequest, Sour
 from service.serving.problems import Problem, problem_of
 from service.serving.responses import JSON, Response
 from service.serving.uploads import (
+    BASE64_SCHEMA,
     NO_FILE,
     Upload,
     base64_image,
@@ -73,7 +74,7 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 class JsonRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An image in base64, or as a data URL, and which labels are wanted."""
 
-    image: Annotated[str, Meta(extra_json_schema={"format": "byte", "contentEncoding": "base64"})]
+    image: Annotated[str, Meta(extra_json_schema=BASE64_SCHEMA)]
     top_k: Annotated[int, Meta(ge=1)] | None = None
     min_probability: Annotated[float, Meta(ge=0, le=1)] | None = None
 

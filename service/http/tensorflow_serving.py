@@ -43,13 +43,13 @@ _FIRST_IN_LIST = re.compile(rb"\[\s*(.)")
 class Rowed(msgspec.Struct, frozen=True):
     """An answer to ``instances``: for each image its probabilities, or its best label."""
 
-    predictions: list[list[float]] | list[str]
+    predictions: Sequence[Sequence[float] | str]
 
 
 class Columned(msgspec.Struct, frozen=True):
     """An answer to ``inputs``: for each image its probabilities, or its best label."""
 
-    outputs: list[list[float]] | list[str]
+    outputs: Sequence[Sequence[float] | str]
 
 
 class Classified(msgspec.Struct, frozen=True):

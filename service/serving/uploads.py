@@ -47,6 +47,8 @@ NO_FILE = (
 # Of a coding that a refusal names.
 _NAMED_CHARACTERS = 100
 _PIECE = 256 * 1024
+# How a schema of JSON says that a string is base64 (``byte`` is OpenAPI's word).
+BASE64_SCHEMA = {"format": "byte", "contentEncoding": "base64"}
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n\f\v"
 

@@ -28,7 +28,7 @@ class OutputTensor(msgspec.Struct, frozen=True, omit_defaults=True):
     datatype: str
     shape: tuple[int, int]
     parameters: BinarySize | None = None
-    data: list[float] | list[str] | None = None
+    data: Sequence[float | str] | None = None
 
 
 class InferAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,31 +1,26 @@
 """The whole description: a value that JSON is made of, as of OpenAPI 3.1."""
 
 import sys
-from collections.abc import Mapping
-from inspect import cleandoc
-from typing import Any
 
 import msgspec
 
 import service
-from service.http.health import Health, Status
+from service.http.open_inference.requests import JSON_LENGTH
 from service.http.openapi.operations import JsonObject, shared_responses, text_of
-from service.http.openapi.paths import PARAMETERS, paths
-from service.http.predict import Answer, BatchAnswer, JsonRequest
-from service.inference.contract import ModelCard
-from service.serving.problems import RETRY_AFTER_SECONDS, ErrorMessage, Problem
+from service.http.openapi.parameters import PARAMETERS
+from service.http.openapi.paths import paths
+from service.http.openapi.schemas import schemas
+from service.serving.problems import RETRY_AFTER_SECONDS
 from service.settings import Settings, SettingsError
 
 _BAD_SETTING = 2
-
-# What is encoded; the types that these hold follow by themselves.
-_ENCODED = (Answer, BatchAnswer, JsonRequest, ModelCard, Status, Health, Problem, ErrorMessage)
 
 _DESCRIPTION = text_of(
     """
     Images in, a probability for every label out.
 
-    Errors are `application/problem+json` (RFC 9457). A path that is not listed here is answered
+    Errors are `application/problem+json` (RFC 9457); under `/v1`, `/v2` and `/huggingface` they are
+    `{"error": "…"}`, as clients of these read them. A path that is not listed here is answered
     with 404, another method than the listed ones with 405 and `Allow`. GET stands for HEAD, too,
     and every route answers OPTIONS with an empty 200 and `Allow`.
     """
@@ -35,6 +30,9 @@ _TAGS = {
     "predictions": "What a model says of images.",
     "model": "What a model says of itself.",
     "health": "What probes and monitoring ask.",
+    "v1": "TensorFlow Serving's REST API, and KServe's version 1.",
+    "v2": "The Open Inference Protocol, version 2: KServe, Triton, OpenVINO, MLServer.",
+    "platforms": "SageMaker, Vertex AI and Hugging Face.",
     "description": "The API itself.",
 }
 
@@ -53,12 +51,9 @@ def document(settings: Settings) -> JsonObject:
         **({"servers": [{"url": settings.root_path}]} if settings.root_path else {}),
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": _security(settings),
-        "paths": {
-            path: {method: operation.described(path) for method, operation in methods.items()}
-            for path, methods in paths(settings).items()
-        },
+        "paths": paths(settings),
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas(settings),
             "responses": shared_responses(),
             "parameters": PARAMETERS,
             "headers": _headers(),
@@ -92,17 +87,6 @@ def _security(settings: Settings) -> list[JsonObject]:
     return schemes if settings.has_keys else [{}, *schemes]
 
 
-def _schemas() -> JsonObject:
-    """The schemas of all types that are encoded, described by their docstrings."""
-    _, found = msgspec.json.schema_components(_ENCODED, ref_template="#/components/schemas/{name}")
-    return {name: _in_markdown(schema) for name, schema in found.items()}
-
-
-def _in_markdown(schema: Mapping[str, Any]) -> JsonObject:
-    description = cleandoc(schema.get("description", "")).replace("``", "`")
-    return {**schema, "description": description}
-
-
 def _headers() -> JsonObject:
     def text(description: str, example: str, *, required: bool = True) -> JsonObject:
         schema = {"type": "string"}
@@ -126,5 +110,6 @@ def _headers() -> JsonObject:
             "With `unsupported-coding`: what is accepted.", "identity", required=False
         ),
         "Allow": text("The methods that the route takes.", "GET, HEAD, OPTIONS"),
+        JSON_LENGTH: text("How many bytes of the body are JSON.", "154", required=False),
         "ETag": text("Changes with the content.", '"0123456789abcdef"'),
     }

@@ -1,10 +1,31 @@
 """Examples for the description: one of each type, and a detail of each error."""
 
-from service.http.health import Health, Status
+import msgspec
+
+from service.http.health import Health, Live, Ready, Status
+from service.http.hugging_face import HuggingFaceRequest, Parameters, Scored
+from service.http.model_status import ModelNames, ModelStatus
+from service.http.open_inference.answers import PROBABILITIES, InferAnswer, OutputTensor
+from service.http.open_inference.descriptions import (
+    PLATFORM,
+    ConfigTensor,
+    IndexedModel,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerMetadata,
+    TensorMetadata,
+    VersionPolicy,
+)
+from service.http.open_inference.requests import TENSOR
+from service.http.open_inference.statistics import statistics
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
+from service.http.tensorflow_serving import Classified, Columned, Rowed
 from service.inference import errors as inference
 from service.inference.classifier import Prediction
 from service.inference.contract import (
+    INPUT_NAME,
+    OUTPUT_NAME,
     Figures,
     InputSpec,
     LabelFigures,
@@ -12,7 +33,9 @@ from service.inference.contract import (
     Provenance,
     TrainingData,
 )
+from service.runtime.metrics import Totals
 from service.serving import errors as serving
+from service.serving.models import VERSION
 from service.serving.problems import problem_of
 
 REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -40,7 +63,7 @@ DETAILS: dict[type[Exception], str] = {
     serving.DeadlineExceeded: "the request was not answered within 30 s",
 }
 
-_MODEL = ModelName("cifar10-deep", "2026-11-20")
+MODEL = ModelName("cifar10-deep", "2026-11-20")
 _RANKED = [Prediction("cat", 0.93), Prediction("dog", 0.04)]
 
 # A PNG of one pixel.
@@ -49,15 +72,16 @@ IMAGE_IN_BASE64 = (
 )
 JSON_REQUEST = JsonRequest(IMAGE_IN_BASE64, top_k=3, min_probability=0.1)
 
-ANSWER = Answer(_MODEL, _RANKED)
+ANSWER = Answer(MODEL, _RANKED)
 BATCH_ANSWER = BatchAnswer(
-    _MODEL,
+    MODEL,
     [
         FileResult("a.jpg", _RANKED),
         FileResult("b.heic", problem=problem_of(inference.UnsupportedFormat("the image is HEIC"))),
     ],
 )
-LIVE, READY, HEALTH = Status("live"), Status("ready"), Health("ready", _MODEL)
+ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
+HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
     schema=1,
     name="pets",
@@ -81,3 +105,70 @@ METRICS = """\
 # TYPE labelserve_requests_total counter
 labelserve_requests_total{method="POST",route="/predict",status="200"} 42.0
 """
+
+# ---- /v1 -----------------------------------------------------------------------------------------
+
+ROWED = Rowed([[0.93, 0.04]])
+COLUMNED = Columned([[0.93, 0.04]])
+CLASSIFIED = Classified([[("cat", 0.93), ("dog", 0.04)]])
+MODEL_NAMES = ModelNames([MODEL.name])
+MODEL_STATUS = ModelStatus(MODEL.name)
+_IMAGE_TENSOR = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1", "name": ""}]}}
+_SIGNATURE = {"inputs": {INPUT_NAME: _IMAGE_TENSOR}, "method_name": "tensorflow/serving/predict"}
+V1_METADATA = {
+    "model_spec": {"name": MODEL.name, "signature_name": "", "version": VERSION},
+    "metadata": {"signature_def": {"signature_def": {"serving_default": _SIGNATURE}}},
+}
+
+# ---- /v2 -----------------------------------------------------------------------------------------
+
+SERVER = ServerMetadata()
+PROTOCOL_LIVE, PROTOCOL_READY = Live(live=True), Ready(live=True, ready=True)
+MODEL_READY = ModelReady(MODEL.name)
+INDEXED = IndexedModel(MODEL.name)
+MODEL_METADATA = ModelMetadata(
+    name=MODEL.name,
+    versions=(VERSION,),
+    platform=PLATFORM,
+    inputs=(TensorMetadata(INPUT_NAME, TENSOR, (-1, 32, 32, 3)),),
+    outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, (-1, 10)),),
+)
+MODEL_CONFIG = ModelConfig(
+    name=MODEL.name,
+    platform=PLATFORM,
+    backend="onnxruntime",
+    max_batch_size=64,
+    version_policy=VersionPolicy(),
+    input=(ConfigTensor(INPUT_NAME, f"TYPE_{TENSOR}", (32, 32, 3), "FORMAT_NHWC"),),
+    output=(ConfigTensor(OUTPUT_NAME, f"TYPE_{PROBABILITIES}", (10,)),),
+    dynamic_batching={},
+)
+STATISTICS = statistics(
+    MODEL.name,
+    Totals(answered=42, refused=1, images=42, phases={"inference": (42, 0.034)}),
+)
+INFER_ANSWER = InferAnswer(
+    MODEL.name,
+    VERSION,
+    (OutputTensor(OUTPUT_NAME, PROBABILITIES, (1, 2), data=[0.93, 0.04]),),
+    "a1b2c3",
+)
+
+# ---- platforms, and bodies without a type --------------------------------------------------------
+
+SCORED = Scored("cat", 0.93)
+HUGGING_FACE_REQUEST = HuggingFaceRequest(IMAGE_IN_BASE64, Parameters(top_k=3))
+_IMAGE_FILE = {"b64": IMAGE_IN_BASE64}
+# By the names of their schemas.
+REQUESTS = {
+    "JsonRequest": msgspec.to_builtins(JSON_REQUEST),
+    "Rows": {"instances": [_IMAGE_FILE]},
+    "Columns": {"inputs": {INPUT_NAME: [_IMAGE_FILE]}},
+    "Examples": {"examples": [{INPUT_NAME: _IMAGE_FILE}]},
+    "InferenceRequest": {
+        "id": "a1b2c3",
+        "inputs": [
+            {"name": INPUT_NAME, "datatype": "BYTES", "shape": [1], "data": [IMAGE_IN_BASE64]}
+        ],
+    },
+}

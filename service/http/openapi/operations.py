@@ -4,6 +4,7 @@ Schemas of answers come from the types that are encoded, statuses and headers of
 ``serving.problems``: here they are only pointed at.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import dedent
@@ -21,9 +22,8 @@ from service.serving.errors import (
 )
 from service.serving.problems import (
     KINDS,
-    MEDIA_TYPE,
+    ErrorMessage,
     Problem,
-    has_error_member,
     problem_body,
     problem_headers,
     problem_of,
@@ -31,6 +31,8 @@ from service.serving.problems import (
 )
 
 JsonObject = dict[str, Any]
+# What JSON an answer holds: a struct, or a list of structs of one type.
+Example = msgspec.Struct | list[msgspec.Struct]
 
 # What any request may be answered with, whichever route it asks for.
 MALFORMED: dict[int, str] = {
@@ -46,7 +48,7 @@ UNROUTED: dict[int, str] = {
     404: "No such route",
     405: "The route does not take this method",
 }
-_PATHS_OF_SHAPES = {"Problem": "/", "ErrorMessage": "/v2"}
+_PART = re.compile(r"\{(\w+)\}")
 _ANY_REQUEST = (BadBody, BodyTimeout, Overloaded, DeadlineExceeded)
 
 
@@ -74,8 +76,7 @@ class Operation:
         tag: the group of operations that it belongs to.
         answers: what is no error, by status.
         errors: the domain errors that it may be answered with, beyond those of any request.
-        needs_key: whether a key is asked for where keys are set.
-        parameters: of query, path and head.
+        parameters: of query and head; those of the path follow from it.
         body: its ``requestBody``.
     """
 
@@ -85,22 +86,29 @@ class Operation:
     tag: str
     answers: Mapping[int, JsonObject]
     errors: Sequence[type[Exception]] = ()
-    needs_key: bool = True
     parameters: Sequence[JsonObject] = ()
     body: JsonObject | None = None
 
-    def described(self, path: str) -> JsonObject:
-        """The operation object of OpenAPI, for this path."""
+    def described(self, path: str, *, needs_key: bool, error_member: bool) -> JsonObject:
+        """The operation object of OpenAPI.
+
+        Args:
+            path: where it is.
+            needs_key: whether a key is asked for where keys are set.
+            error_member: whether its clients read an error as one member, as ``problems`` says.
+        """
+        refused = responses(self.errors, needs_key=needs_key, error_member=error_member)
         answered = {str(status): answer for status, answer in self.answers.items()}
+        parts = [reference("parameters", part.capitalize()) for part in _PART.findall(path)]
         return {
             "operationId": self.name,
             "tags": [self.tag],
             "summary": self.summary,
             "description": text_of(self.description),
-            "parameters": [*self.parameters, reference("parameters", "RequestId")],
+            "parameters": [*parts, *self.parameters, reference("parameters", "RequestId")],
             **({"requestBody": self.body} if self.body else {}),
-            "responses": answered | responses(path, self.errors, needs_key=self.needs_key),
-            **({} if self.needs_key else {"security": []}),
+            "responses": answered | refused,
+            **({} if needs_key else {"security": []}),
         }
 
 
@@ -121,49 +129,70 @@ def answer(
     return described | ({"content": content} if content else {})
 
 
-def json_answer(
-    description: str, example: msgspec.Struct, headers: Iterable[str] = ()
+def json_answer(description: str, *examples: Example) -> JsonObject:
+    """An answer whose body is as one of the examples."""
+    return answer(description, json_content(*examples))
+
+
+def json_content(*examples: Example) -> JsonObject:
+    """JSON with the schemas of the examples' types."""
+    schemas = {_name(example): _schema(example) for example in examples}
+    values = {_name(example): {"value": msgspec.to_builtins(example)} for example in examples}
+    if len(schemas) > 1:
+        return {"application/json": {"schema": {"oneOf": [*schemas.values()]}, "examples": values}}
+    ((name, schema),) = schemas.items()
+    return {"application/json": {"schema": schema, "example": values[name]["value"]}}
+
+
+def _name(example: Example) -> str:
+    return type(example[0] if isinstance(example, list) else example).__name__
+
+
+def _schema(example: Example) -> JsonObject:
+    pointer = reference("schemas", _name(example))
+    return {"type": "array", "items": pointer} if isinstance(example, list) else pointer
+
+
+def responses(
+    errors: Iterable[type[Exception]], *, needs_key: bool, error_member: bool
 ) -> JsonObject:
-    """An answer whose body is a struct of the example's type."""
-    return answer(description, json_content(example), headers)
+    """All errors of an operation, by status: these, and those of any request.
 
-
-def json_content(example: msgspec.Struct) -> JsonObject:
-    """JSON with the schema of the example's type."""
-    schema = reference("schemas", type(example).__name__)
-    return {"application/json": {"schema": schema, "example": msgspec.to_builtins(example)}}
-
-
-def responses(path: str, errors: Iterable[type[Exception]], *, needs_key: bool) -> JsonObject:
-    """All errors of an operation of this path, by status: these, and those of any request."""
+    Args:
+        errors: the domain errors of the operation.
+        needs_key: whether it may be refused for want of a key.
+        error_member: whether its clients read an error as one member, as ``problems`` says.
+    """
     anyway = {*_ANY_REQUEST, Unauthorized} if needs_key else {*_ANY_REQUEST}
-    found = {status: _shared(path, status) for status in MALFORMED}
+    found = {status: _shared(status, error_member) for status in MALFORMED}
     for status, kinds in _by_status({*errors, *anyway}).items():
         shared = anyway.issuperset(kinds)
-        found[status] = _shared(path, status) if shared else _refusal(path, status, kinds)
+        found[status] = (
+            _shared(status, error_member) if shared else _refusal(status, kinds, error_member)
+        )
     return {str(status): found[status] for status in sorted(found)}
 
 
 def shared_responses() -> JsonObject:
     """The components that ``responses`` points at, and those that belong to no route."""
     components: JsonObject = {}
-    for name, path in _PATHS_OF_SHAPES.items():
-        found = {status: _refusal(path, status, []) for status in MALFORMED | UNROUTED}
+    for shape in (False, True):
+        found = {status: _refusal(status, [], shape) for status in MALFORMED | UNROUTED}
         for status, kinds in _by_status({*_ANY_REQUEST, Unauthorized}).items():
-            found[status] = _refusal(path, status, kinds)
+            found[status] = _refusal(status, kinds, shape)
         found[405]["headers"]["Allow"] = reference("headers", "Allow")
+        name = schema_of_errors(error_member=shape)
         components |= {f"{name}{status}": found[status] for status in sorted(found)}
     return components
 
 
-def shape_of_errors(path: str) -> str:
-    """The name of the schema that the errors of a path have."""
-    media_type, _ = problem_body(problem_of_status(404, ""), error_member=has_error_member(path))
-    return "Problem" if media_type == MEDIA_TYPE else "ErrorMessage"
+def schema_of_errors(*, error_member: bool) -> str:
+    """The name of the schema that errors have."""
+    return (ErrorMessage if error_member else Problem).__name__
 
 
-def _shared(path: str, status: int) -> JsonObject:
-    return reference("responses", f"{shape_of_errors(path)}{status}")
+def _shared(status: int, error_member: bool) -> JsonObject:
+    return reference("responses", f"{schema_of_errors(error_member=error_member)}{status}")
 
 
 def _by_status(errors: Iterable[type[Exception]]) -> dict[int, list[type[Exception]]]:
@@ -173,7 +202,7 @@ def _by_status(errors: Iterable[type[Exception]]) -> dict[int, list[type[Excepti
     return found
 
 
-def _refusal(path: str, status: int, errors: Sequence[type[Exception]]) -> JsonObject:
+def _refusal(status: int, errors: Sequence[type[Exception]], error_member: bool) -> JsonObject:
     problems = {
         KINDS[error].slug: problem_of(error(examples.DETAILS[error]), examples.REQUEST_ID)
         for error in errors
@@ -183,39 +212,14 @@ def _refusal(path: str, status: int, errors: Sequence[type[Exception]]) -> JsonO
     if plain:
         titles.append(plain)
         problems["about-blank"] = problem_of_status(status, plain, examples.REQUEST_ID)
-    described = answer("; ".join(titles), _content(path, problems))
+    bodies = {
+        name: problem_body(problem, error_member=error_member) for name, problem in problems.items()
+    }
+    shown = {name: {"value": msgspec.json.decode(body)} for name, (_, body) in bodies.items()}
+    (media_type,) = {media_type for media_type, _ in bodies.values()}
+    schema = reference("schemas", schema_of_errors(error_member=error_member))
+    described = answer("; ".join(titles), {media_type: {"schema": schema, "examples": shown}})
     for problem in problems.values():
         names = sorted(problem_headers(problem))
         described["headers"] |= {name: reference("headers", name) for name in names}
     return described
-
-
-def _content(path: str, problems: Mapping[str, Problem]) -> JsonObject:
-    shape = has_error_member(path)
-    bodies = {name: problem_body(one, error_member=shape) for name, one in problems.items()}
-    shown = {name: {"value": msgspec.json.decode(body)} for name, (_, body) in bodies.items()}
-    (media_type,) = {media_type for media_type, _ in bodies.values()}
-    schema = reference("schemas", shape_of_errors(path))
-    return {media_type: {"schema": schema, "examples": shown}}
-
-
-# ---- requests ------------------------------------------------------------------------------------
-
-
-def binary(media_type: str) -> JsonObject:
-    """Bytes of a media type.
-
-    ``contentMediaType`` is the way of OpenAPI 3.1; generators of clients know ``format: binary``.
-    """
-    return {"type": "string", "format": "binary", "contentMediaType": media_type}
-
-
-def query(name: str, description: str, schema: JsonObject, example: Any) -> JsonObject:
-    """A parameter of the query string that may be left out."""
-    return {
-        "name": name,
-        "in": "query",
-        "description": description,
-        "schema": schema,
-        "example": example,
-    }

@@ -86,22 +86,30 @@ def _kind(schema: JsonObject) -> Markup:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return Markup('<a href="#schema-{0}">{0}</a>').format(name)
-    if "anyOf" in schema:
-        return Markup(" or ").join(map(_kind, schema["anyOf"]))
-    if "enum" in schema:
-        return Markup(" or ").join(Markup("<code>{}</code>").format(v) for v in schema["enum"])
-    words = escape(schema.get("type", "any value"))
+    choices = schema.get("anyOf", schema.get("oneOf"))
+    if choices:
+        return Markup(" or ").join(map(_kind, choices))
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if values:
+        return Markup(" or ").join(Markup("<code>{}</code>").format(value) for value in values)
+    limits = [f", {word} {schema[key]:,}" for key, word in _LIMITS.items() if _has(schema, key)]
+    return _type(schema) + "".join(limits)
+
+
+def _type(schema: JsonObject) -> Markup:
     if schema.get("format") == "binary":
-        words = Markup("bytes")
-    if "items" in schema:
-        words = Markup("list of {}").format(_kind(schema["items"]))
+        return Markup("bytes")
+    if "prefixItems" in schema:
+        return Markup("list of {}").format(Markup(", ").join(map(_kind, schema["prefixItems"])))
+    if isinstance(schema.get("items"), dict):
+        return Markup("list of {}").format(_kind(schema["items"]))
     if isinstance(schema.get("additionalProperties"), dict):
-        words = Markup("map of {}").format(_kind(schema["additionalProperties"]))
-    limits = [f"{word} {schema[key]:,}" for key, word in _LIMITS.items() if _is_number(schema, key)]
-    return words + "".join(f", {limit}" for limit in limits)
+        return Markup("map of {}").format(_kind(schema["additionalProperties"]))
+    types = schema.get("type", "any value")
+    return escape(" or ".join([types] if isinstance(types, str) else types))
 
 
-def _is_number(schema: JsonObject, key: str) -> bool:
+def _has(schema: JsonObject, key: str) -> bool:
     return isinstance(schema.get(key), int | float)
 
 

@@ -1,0 +1,161 @@
+"""The service's own API, and what monitoring asks."""
+
+from service.http.openapi import examples
+from service.http.openapi.bodies import IMAGE_ERRORS, REQUEST_ERRORS, files_body, image_body
+from service.http.openapi.operations import (
+    JsonObject,
+    Operation,
+    answer,
+    json_answer,
+    json_content,
+)
+from service.http.openapi.parameters import SELECTION
+from service.http.predict import PREDICT, PREDICT_BATCH
+from service.serving.errors import NotReady, WrongMediaType
+from service.settings import Settings
+
+
+def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
+    """All operations, by path (without the root path) and method."""
+    return {
+        PREDICT: {"post": _predict(settings)},
+        PREDICT_BATCH: {"post": _predict_batch(settings)},
+        "/model": {"get": _model()},
+        "/": {"get": _alive()},
+        "/health/live": {"get": _live()},
+        "/health/ready": {"get": ready("get_ready")},
+        "/ping": {"get": ready("ping")},
+        "/health": {"get": _health()},
+        "/metrics": {"get": _metrics()},
+        "/openapi.json": {"get": _openapi()},
+        "/docs": {"get": _docs()},
+    }
+
+
+def _predict(settings: Settings) -> Operation:
+    return Operation(
+        name="predict",
+        summary="A probability for every label",
+        description="""
+        Takes one image: the raw bytes as the body, a form with exactly one file, or JSON that holds
+        it in base64 or as a data URL. The bytes decide which format it has, not its name and not
+        its declared type.
+
+        The answer is sorted by probability, the highest first. What JSON says of labels wins over
+        the query.
+        """,
+        tag="predictions",
+        parameters=SELECTION,
+        body=image_body(settings, json_content(examples.JSON_REQUEST)),
+        answers={200: json_answer("The predictions for the image.", examples.ANSWER)},
+        errors=[*REQUEST_ERRORS, *IMAGE_ERRORS, WrongMediaType],
+    )
+
+
+def _predict_batch(settings: Settings) -> Operation:
+    return Operation(
+        name="predict_batch",
+        summary="The same for several images",
+        description=f"""
+        Takes a form with 1 to {settings.max_batch_files} files, and returns one result for each,
+        in the order of the form. A file that cannot be answered gets a problem as its result; the
+        other files are answered normally, and the status is 200.
+        """,
+        tag="predictions",
+        parameters=SELECTION,
+        body=files_body(settings),
+        answers={200: json_answer("One result for each file.", examples.BATCH_ANSWER)},
+        errors=[*REQUEST_ERRORS, WrongMediaType],
+    )
+
+
+def _model() -> Operation:
+    return Operation(
+        name="get_model",
+        summary="The card of the model that answers",
+        description="Name, version, labels, input size, and figures that were measured on it.",
+        tag="model",
+        answers={200: json_answer("The card.", examples.CARD)},
+    )
+
+
+def _alive() -> Operation:
+    return Operation(
+        name="get_alive",
+        summary="Whether the process answers, for KServe",
+        description="KServe's client of version 1 asks this.",
+        tag="health",
+        answers={200: json_answer("It does.", examples.ALIVE)},
+    )
+
+
+def _live() -> Operation:
+    return Operation(
+        name="get_live",
+        summary="Whether the process answers",
+        description="For liveness probes. It never waits behind predictions.",
+        tag="health",
+        answers={200: json_answer("It does.", examples.LIVE)},
+    )
+
+
+def ready(name: str) -> Operation:
+    """Whether the service is ready, by the name of a path's operation."""
+    return Operation(
+        name=name,
+        summary="Whether requests should come here",
+        description="Every worker has answered its warm-up image, and the service is not stopping."
+        " SageMaker asks `/ping`.",
+        tag="health",
+        answers={200: json_answer("They should.", examples.READY)},
+        errors=[NotReady],
+    )
+
+
+def _health() -> Operation:
+    return Operation(
+        name="get_health",
+        summary="The same, and which model answers",
+        description="As `/health/ready`, with the model's name and version.",
+        tag="health",
+        answers={200: json_answer("Ready, with this model.", examples.HEALTH)},
+        errors=[NotReady],
+    )
+
+
+def _metrics() -> Operation:
+    text = {"text/plain": {"schema": {"type": "string"}, "example": examples.METRICS}}
+    return Operation(
+        name="get_metrics",
+        summary="Figures for Prometheus",
+        description="Prometheus' text format, over all workers.",
+        tag="health",
+        answers={200: answer("All metrics.", text)},
+    )
+
+
+def _openapi() -> Operation:
+    document = {"application/json": {"schema": {"type": "object"}}}
+    return Operation(
+        name="get_openapi",
+        summary="This description",
+        description="OpenAPI 3.1, to make clients from. `python -m service openapi` prints it.",
+        tag="description",
+        answers=_cached(answer("The description.", document, headers=["ETag"])),
+    )
+
+
+def _docs() -> Operation:
+    page = {"text/html": {"schema": {"type": "string"}}}
+    return Operation(
+        name="get_docs",
+        summary="This description as a page",
+        description="HTML without scripts, which needs no other address.",
+        tag="description",
+        answers=_cached(answer("The page.", page, headers=["ETag"])),
+    )
+
+
+def _cached(whole: JsonObject) -> dict[int, JsonObject]:
+    same = answer("It has not changed since the `ETag` in `If-None-Match`.", headers=["ETag"])
+    return {200: whole, 304: same}

@@ -1,0 +1,72 @@
+"""The parameters of paths, query strings and heads."""
+
+from service.http.open_inference.requests import JSON_LENGTH
+from service.http.openapi import examples
+from service.http.openapi.operations import JsonObject, reference
+from service.serving.models import VERSION
+
+
+def _query(name: str, description: str, schema: JsonObject, example: float) -> JsonObject:
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
+
+
+def _part(name: str, description: str, example: str) -> JsonObject:
+    """A part of a path: anything without a slash or a colon."""
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string", "pattern": "^[^/:]+$"},
+        "example": example,
+    }
+
+
+def _header(name: str, description: str, schema: JsonObject, example: str | int) -> JsonObject:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
+
+
+PARAMETERS: JsonObject = {
+    "TopK": _query(
+        "top_k",
+        "Only so many labels, the most probable ones; all labels without it.",
+        {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        3,
+    ),
+    "MinProbability": _query(
+        "min_probability",
+        "Only labels with at least this probability; there may be none.",
+        {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+        0.1,
+    ),
+    "Name": _part("name", "The model's name, as `/v1/models` lists it.", examples.MODEL.name),
+    "Version": _part("version", "The model's version, of which there is one.", VERSION),
+    "Label": _part("label", "A label of a version; there are none.", "stable"),
+    "JsonLength": _header(
+        JSON_LENGTH,
+        "How many bytes of the body are JSON; the input's bytes follow. With 0, all of the body is"
+        " the input, such as an image file. Without it, all of the body is JSON.",
+        {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999},
+        0,
+    ),
+    "RequestId": _header(
+        "X-Request-ID",
+        "An id for logs and the answer: up to 64 letters, digits, `.`, `_` and `-`. Anything else"
+        " is ignored. Without it, the trace id of `traceparent` is the id.",
+        {"type": "string"},
+        examples.REQUEST_ID,
+    ),
+}
+SELECTION = (reference("parameters", "TopK"), reference("parameters", "MinProbability"))
