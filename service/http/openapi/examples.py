@@ -19,6 +19,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.requests import TENSOR
 from service.http.open_inference.statistics import statistics
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Rowed
 from service.inference import errors as inference
@@ -80,7 +81,8 @@ BATCH_ANSWER = BatchAnswer(
         FileResult("b.heic", problem=problem_of(inference.UnsupportedFormat("the image is HEIC"))),
     ],
 )
-ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
+ROOT = Root("alive", "labelserve", "0.1.0", {"predict": "predict", "docs": "docs"})
+LIVE, READY = Status("live"), Status("ready")
 HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
     schema=1,
@@ -145,7 +147,13 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
-    Totals(answered=42, refused=1, images=42, phases={"inference": (42, 0.034)}),
+    Totals(
+        answered=42,
+        refused=1,
+        images=42,
+        executed=42,
+        phases={"wait": 0.002, "decode": 0.005, "inference": 0.034},
+    ),
 )
 INFER_ANSWER = InferAnswer(
     MODEL.name,

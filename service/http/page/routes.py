@@ -1,5 +1,6 @@
 """GET /: a page for people who try the model, and what programs are told there."""
 
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -49,9 +50,13 @@ blueprint = Blueprint("page", __name__, template_folder=".")
 def register(app: Flask, settings: Settings) -> None:
     """Add ``/``, and what its page loads."""
     app.register_blueprint(blueprint)
-    if settings.page:
-        for name, media_type in _FILES.items():
-            app.add_url_rule(f"/{name}", name, partial(_file, name, media_type))
+    for name, media_type in files(settings).items():
+        app.add_url_rule(f"/{name}", name, partial(_file, name, media_type))
+
+
+def files(settings: Settings) -> Mapping[str, str]:
+    """Names and media types of what the page loads; none where there is no page."""
+    return _FILES if settings.page else {}
 
 
 @blueprint.get(ROOT)
