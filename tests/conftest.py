@@ -1,5 +1,6 @@
 """What every test may ask for: the tiny real model, a server, and its log where a test fails."""
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,6 +10,7 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.imaging import DEFAULT_LIMITS
+from tests.container.engine import Engine
 from tests.monitoring.tools import program
 from tests.server import WORKERS, Server, start_server
 from tests.tiny_model import make_card, write_model
@@ -23,6 +25,12 @@ WAITING = {
     "test_models",
     "test_start_stop",
 }
+
+
+_NO_ENGINE = (
+    "THE CONTAINER IS NOT TESTED: no Docker Engine answers `docker info`."
+    " Install one (Debian: apt install docker.io) and run the tests again"
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +62,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nginx() -> str:
     return program("nginx", "nginx", "replicas behind nginx")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Docker's; without one, tests skip loudly, or fail if CONTAINER_TESTS=required."""
+    found = Engine.find()
+    if found is None:
+        if os.environ.get("CONTAINER_TESTS") == "required":
+            pytest.fail(_NO_ENGINE)
+        pytest.skip(_NO_ENGINE)
+    return found
 
 
 @pytest.fixture(scope="session")

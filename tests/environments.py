@@ -10,20 +10,39 @@ import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+UV = (sys.executable, "-m", "uv", "--quiet")
 
-def python_with(*packages: str) -> Path:
-    """The interpreter of an environment with these packages; the test is skipped without it."""
+
+def python_with(*packages: str, by: Literal["uv", "pip"] = "uv") -> Path:
+    """The interpreter of an environment with these packages; the test is skipped without it.
+
+    uv is many times quicker; pip takes what is large from where its own settings say that it lies.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = _folder(f"python{version}", packages)
     python = folder / "bin" / "python"
-    uv = [sys.executable, "-m", "uv", "--quiet"]
-    create = [*uv, "venv", "--clear", "--python", sys.executable, str(folder)]
-    install = [*uv, "pip", "install", "--python", str(python), *packages]
-    _set_up(folder, create, install)
+    create = [*UV, "venv", "--clear", "--seed", "--python", sys.executable, str(folder)]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = pip if by == "pip" else [*UV, "pip", "install", "--python", str(python)]
+    _set_up(folder, create, [*install, *packages])
     return python
+
+
+def files_of(*packages: str, platform: str) -> Path:
+    """A folder of these packages as they are for another system; the test is skipped without it.
+
+    Args:
+        packages: what is installed.
+        platform: the system, in uv's words.
+    """
+    folder = _folder(platform, packages)
+    target = ["--target", str(folder), "--python-platform", platform]
+    _set_up(folder, [*UV, "pip", "install", *target, *packages])
+    return folder
 
 
 def node_modules_with(*packages: str) -> Path:

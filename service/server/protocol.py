@@ -354,7 +354,8 @@ class Connection(asyncio.Protocol):
             refusal = head.refusal()
             if refusal is not None:
                 incoming.error = Malformed(*refusal)
-        incoming.target, incoming.fields = b"", []
+            incoming.target = b""
+        incoming.fields = []
         if incoming is self._requests[0] and incoming.error is None:
             self._begin(incoming)
 
@@ -531,10 +532,18 @@ class Connection(asyncio.Protocol):
         self.close()
 
     def context_of(self, incoming: Incoming | None = None) -> RequestContext:
-        """A request's context; one that begins now where not even its head is known."""
+        """A request's context; one that begins now where not all of its head is known."""
         if incoming is not None and incoming.context is not None:
             return incoming.context
-        return RequestContext.begin("-", Fields([]), self._settings)
+        path = "" if incoming is None else self._path_of(incoming)
+        return RequestContext.begin("-", Fields([]), self._settings, path)
+
+    def _path_of(self, incoming: Incoming) -> str:
+        """Whose clients read a refusal of what is known of a request."""
+        if incoming.head is not None:
+            return incoming.head.path
+        head = Head.of(b"-", incoming.target, [], "", keep_alive=False)
+        return head.below(self._settings.root_path).path
 
     def _respond(self, incoming: Incoming, response: Response) -> None:
         self._closing |= (

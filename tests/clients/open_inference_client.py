@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_inference.openapi.client import InferenceRequest, OpenInferenceClient
@@ -12,7 +13,7 @@ ADDRESS, *FILES = sys.argv[1:]
 MODEL = "cifar10-deep"
 
 
-def request(datatype: str, shape: list[int], data: list[object]) -> InferenceRequest:
+def request(datatype: str, shape: list[int], data: Sequence[object]) -> InferenceRequest:
     image = {"name": "image", "datatype": datatype, "shape": shape, "data": data}
     return InferenceRequest(id="42", inputs=[image])
 

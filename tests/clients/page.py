@@ -103,8 +103,8 @@ def choose_several(visit: Visit) -> None:
     expect(page.locator("#status")).to_contain_text("The image cannot be decoded")
     first = page.locator("article").first
     assert first.locator("li .share").first.text_content() == "68.4 %"
-    expect(first.get_by_text("about 68 in 100 are right")).to_be_visible()
-    expect(first.get_by_text("1.0 points on average on 2,000 test images")).to_be_visible()
+    expect(first.get_by_text("about 68 in 100 were right on 2,000 test images")).to_be_visible()
+    expect(first.get_by_text("give or take 1.0 points on average")).to_be_visible()
     assert first.locator("li").count() == 5
     first.get_by_text("3 more labels").click()
     expect(first.locator("li")).to_have_count(8)
@@ -220,6 +220,8 @@ def why(visit: Visit) -> None:
         assert canvas.evaluate("(one) => [one.width, one.height]") == [4, 2]
         colours = "(one) => [...one.getContext('2d').getImageData(1, 0, 2, 1).data]"
         assert canvas.evaluate(colours)[3::4] == [128, 255]
+        left, width = canvas.evaluate("({ style }) => [style.left, style.width].map(parseFloat)")
+        assert (round(left, 1), round(width, 1)) == (16.7, 66.7)  # the square that the model sees
         slider.fill("20")
         assert canvas.evaluate("(one) => one.style.opacity") == "0.2"
         page.get_by_role("button", name="green").click()
@@ -237,7 +239,7 @@ def strange(visit: Visit) -> None:
         article = visit.page.locator("article").first
         expect(article.locator(".unfamiliar")).to_contain_text("unlike anything")
         expect(article.locator(".unfamiliar")).to_contain_text("about 4 would look as strange")
-        assert "in 100 are right" not in (article.text_content() or "")
+        assert "in 100 were right" not in (article.text_content() or "")
 
 
 @contextmanager

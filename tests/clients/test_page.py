@@ -29,7 +29,7 @@ COLOURS = {"red": (150, 100, 100), "green": (100, 150, 100), "blue's": (100, 100
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A model with eight labels, five of which are nothing's."""
     labels = (*LABELS, "white", "black", "grey", "pink", "brown")
-    card = msgspec.structs.replace(make_card(labels), figures=FIGURES)
+    card = msgspec.structs.replace(make_card(labels, resize="crop"), figures=FIGURES)
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     model = write_model(path, card, make_graph(len(labels)))
     with start_server(model, api_keys=KEY, root_path="/try/it") as running:

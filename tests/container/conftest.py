@@ -5,7 +5,6 @@ sets, they fail instead. ``-p`` (a published port) is not tried here: builds and
 ``--network host``, because an engine without a bridge network has nothing else.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,22 +18,7 @@ from tests.tiny_model import make_card, write_model
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = Path("models/default.onnx")
 
-_NO_ENGINE = (
-    "THE CONTAINER IS NOT TESTED: no Docker Engine answers `docker info`."
-    " Install one (Debian: apt install docker.io) and run the tests again"
-)
-
 Run = Callable[..., Container]
-
-
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    found = Engine.find()
-    if found is None:
-        if os.environ.get("CONTAINER_TESTS") == "required":
-            pytest.fail(_NO_ENGINE)
-        pytest.skip(_NO_ENGINE)
-    return found
 
 
 @pytest.fixture(scope="session")

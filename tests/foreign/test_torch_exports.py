@@ -27,7 +27,7 @@ HALF, USUAL = 2e-3, 1e-4
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of exports, with what PyTorch answers beside each."""
     folder = tmp_path_factory.mktemp("exports")
-    command = [str(python_with(*PACKAGES)), str(SCRIPT), str(folder)]
+    command = [str(python_with(*PACKAGES, by="pip")), str(SCRIPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder

@@ -96,13 +96,13 @@ function meaning(probability, card) {
     return "Each label's probability stands alone: an image may show several of them, or none.";
   const error = card?.figures.calibration_error ?? null;
   if (error === null) return "";
-  const off = `${(100 * error).toFixed(1)} points on average on ${imagesOf(card)}`;
+  const points = `${(100 * error).toFixed(1)} points`;
   if (error > 0.05)
-    return `Take the percentages with care: they differed from the share of right answers by ${off}.`;
+    return `Take the percentages with care: on ${imagesOf(card)} they were off by ${points} on average.`;
   const right = Math.min(99, Math.round(100 * probability));
   return (
-    `Of answers like this one, about ${right} in 100 are right, for images like those it was` +
-    ` trained on. Probabilities and the share of right answers differed by ${off}.`
+    `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card)}, give or take` +
+    ` ${points} on average. It says nothing of images unlike those it was trained on.`
   );
 }
 

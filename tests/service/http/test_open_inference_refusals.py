@@ -3,11 +3,12 @@
 import base64
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tests.server import Reply, Server
+from tests.server import Reply, Server, assert_problem
 from tests.service.http.open_inference import (
     INFER,
     LENGTH,
@@ -57,7 +58,7 @@ def answers_afterwards(server: Server) -> Iterator[None]:
         (b'{"id": "' + b"a" * 5000 + b'"}', "`$.id`"),
         (b'{"id": "\xff"}', "JSON cannot be read"),
         (b"[" * 150_000 + b"]" * 150_000, "JSON cannot be read"),
-        (b'{"x": ' + b"[" * 150_000 + b"]" * 150_000 + b"}", "JSON cannot be read"),
+        (b'{"x": ' + b"[" * 150_000 + b"]" * 150_000 + b"}", "nested too deeply"),
         (b'{"inputs": ' + b'[{"data": ' * 150_000, "JSON cannot be read"),
         (as_json(pixels(NUMBERS), outputs=5), 'send "outputs": [{"name": "probabilities"}]'),
         (as_json(pixels(NUMBERS), parameters=[]), "`$.parameters`"),
@@ -259,3 +260,25 @@ def test_a_large_hostile_body_takes_neither_time_nor_memory(
     assert_error(post(server, as_json(tensor).replace(b"[0]", data)), 400, "expected")
     assert time.monotonic() - begun < 10
     assert server.resident() - before < 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"POST " + INFER.encode() + b" HTTP/1.1\r\nA: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /v2/" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /v2 HTTP/1.1\r\nno field\r\n\r\n", 400),
+        (b"POST " + INFER.encode() + b" HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+)
+def test_what_the_transport_refuses(
+    request: pytest.FixtureRequest, server: Server, request_bytes: bytes, status: int
+) -> None:
+    """A head that cannot be read has a path all the same; gunicorn's parser does not tell it."""
+    with server.wire() as wire, suppress(OSError):
+        wire.send(request_bytes)
+        reply = wire.reply()
+    if request.node.callspec.params["server"] == "asyncio":
+        assert_error(reply, status, "")
+    else:
+        assert_problem(reply, reply.status, None)
