@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from service.inference.contract import Figures
-from tests.environments import node_modules_with, python_with
+from tests.environments import python_with
 from tests.images import encode
 from tests.server import Server, start_server
 from tests.tiny_model import LABELS, make_card, make_graph, write_model
@@ -20,6 +20,7 @@ from tests.tiny_model import LABELS, make_card, make_graph, write_model
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
 SCRIPT = Path(__file__).with_name("page.py")
+PACKAGES = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
 KEY = "a-key"
 FIGURES = Figures("test", 2000, 0.9, 0.0102, None, {})
 COLOURS = {"red": (150, 100, 100), "green": (100, 150, 100), "blue's": (100, 100, 150)}
@@ -57,12 +58,10 @@ def test_people_can_use_the_page(server: Server, images: Path, tmp_path: Path) -
         "key": KEY,
         "images": str(images),
         "chromium": chromium,
-        "axe": str(node_modules_with("axe-core@4.14.1") / "axe-core" / "axe.min.js"),
-        "node": shutil.which("node"),
         "pictures": str(tmp_path),
     }
     done = subprocess.run(
-        [python_with("playwright==1.65.2"), SCRIPT, json.dumps(given)],
+        [python_with(*PACKAGES), SCRIPT, json.dumps(given)],
         capture_output=True,
         text=True,
         check=False,
