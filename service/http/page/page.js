@@ -102,7 +102,7 @@ function meaning(probability, card) {
   const right = Math.min(99, Math.round(100 * probability));
   return (
     `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card)}, give or take` +
-    ` ${points} on average. It says nothing of images unlike those it was trained on.`
+    ` ${points} on average. This holds for images like those the model was trained on.`
   );
 }
 
