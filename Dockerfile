@@ -77,4 +77,5 @@ LABEL org.opencontainers.image.title="labelserve" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.base.name="python:3.13-slim-trixie"
+      org.opencontainers.image.base.name="python:3.13-slim-trixie" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"

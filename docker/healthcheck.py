@@ -60,7 +60,8 @@ def main() -> int:
         answer = connection.getresponse()
         body = answer.read(500).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        sys.stdout.write(f"no answer on host {host}, port {port}: {error}\n")
+        where = host if host.startswith(_UNIX) else f"port {port} of {host}"
+        sys.stdout.write(f"no answer on {where}: {error}\n")
         return 1
     sys.stdout.write(f"{answer.status} {body}\n")
     return 0 if answer.status == 200 else 1

@@ -16,8 +16,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from service.http.app import create_app
-from service.inference.classifier import Classifier
+from service.http.openapi.document import document
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import SharedState
 from service.serving.problems import KINDS
@@ -31,6 +30,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 API = (DOCS / "api.md").read_text(encoding="utf-8")
+CLIENTS = (DOCS / "clients.md").read_text(encoding="utf-8")
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
@@ -114,6 +114,20 @@ def test_the_readmes_examples_with_curl_work(try_example: Callable[..., str], li
     assert answer["predictions"][0]["label"] == "red", answer
 
 
+def test_programs_of_clients_are_shown_as_they_are_tested() -> None:
+    block = r"\]\(\.\./tests/clients/(\S+)\):\n\n```\w+\n(.*?)^```$"
+    shown = dict(re.findall(block, CLIENTS, re.MULTILINE | re.DOTALL))
+    files = sorted((ROOT / "tests" / "clients").iterdir())
+    texts = {file.name: file.read_text("utf-8") for file in files if file.suffix in (".py", ".sh")}
+    tested = {
+        name: text
+        for name, text in texts.items()
+        if name.endswith(".sh") or "ADDRESS, *FILES = sys.argv[1:]" in text
+    }
+    assert len(tested) >= 9
+    assert shown == tested
+
+
 def test_settings_are_all_documented_and_no_others() -> None:
     documented = [name for name in first_words(SETTINGS) if name != "variable"]
     assert sorted(documented) == sorted(map(variable_name, Settings.__struct_fields__))
@@ -136,14 +150,17 @@ def test_settings_that_pages_speak_of_exist() -> None:
         assert spoken <= known, page.name
 
 
-def test_routes_are_all_documented(tiny_classifier: Classifier) -> None:
+def test_routes_that_are_described_are_all_documented() -> None:
     """In a heading or a table; below a model, with or without a version is one route."""
-    headings = re.findall(r"^## (?:GET|POST) (/.*?)(?: \(.+\))?$", API, re.MULTILINE)
-    documented = {path for heading in headings for path in heading.split(", ")}
-    documented |= set(re.findall(r"^\| `(?:GET|POST) (/.*?)`", API, re.MULTILINE))
-    rules = {rule.rule for rule in create_app(Settings(), tiny_classifier).url_map.iter_rules()}
-    known = {re.sub(r"/(versions|labels)/<\w+>", "", rule) for rule in rules}
-    assert documented == {rule.replace("<", "{").replace(">", "}") for rule in known}
+    headings = re.findall(r"^## (GET|POST) (/.*?)(?: \(.+\))?$", API, re.MULTILINE)
+    documented = {(method, path) for method, paths in headings for path in paths.split(", ")}
+    documented |= set(re.findall(r"^\| `(GET|POST) (/.*?)`", API, re.MULTILINE))
+    described = {
+        (method.upper(), re.sub(r"/(versions|labels)/\{\w+\}", "", path))
+        for path, methods in document(Settings())["paths"].items()
+        for method in methods
+    }
+    assert documented == described
 
 
 def test_problems_are_all_documented_with_their_status() -> None:

@@ -52,10 +52,17 @@ class Columned(msgspec.Struct, frozen=True):
     outputs: Sequence[Sequence[float] | str]
 
 
+class Ranked(msgspec.Struct, frozen=True, array_like=True):
+    """A label and its probability: an array of two."""
+
+    label: str
+    probability: float
+
+
 class Classified(msgspec.Struct, frozen=True):
     """An answer to ``examples``: for each image the labels, most probable first."""
 
-    results: list[list[tuple[str, float]]]
+    results: list[list[Ranked]]
 
 
 class _Predict(msgspec.Struct, frozen=True):
@@ -165,7 +172,7 @@ class TensorFlowServing:
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = [classifier.rank(row) for row in rows_of(outcomes)]
-            results = [[(one.label, one.probability) for one in image] for image in ranked]
+            results = [[Ranked(one.label, one.probability) for one in image] for image in ranked]
             return Response(200, JSON, msgspec.json.encode(Classified(results)))
 
         return Task(self._images(found.examples, classifier), classifier, encode)

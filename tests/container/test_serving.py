@@ -86,6 +86,20 @@ def test_unhealthy_while_nothing_answers(service: Container, engine: Engine) -> 
     assert engine.call("exec", service.id, *command, check=False).returncode == 0
 
 
+def test_the_health_check_knows_the_arguments(run: Run, tmp_path: Path) -> None:
+    """They win over the variables, which name a port where nothing listens."""
+    tmp_path.chmod(0o755)
+    write_model(tmp_path / "only.onnx", make_card(version="mounted-8"))
+    port = free_port()
+    container = run(
+        *("--volume", f"{tmp_path}:/models:ro"),
+        command=("serve", "--host=::", f"--port={port}", "--model=/models"),
+    )
+    container.wait_healthy()
+    listening = next(line for line in container.log_lines if "Listening" in line["message"])
+    assert f"http://[::]:{port}" in listening["message"]
+
+
 def test_another_model_is_served_from_a_mounted_folder(run: Run, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # the container's user is another one
     other = write_model(tmp_path / "other.onnx", make_card(version="mounted-7"))

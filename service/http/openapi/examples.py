@@ -17,11 +17,11 @@ from service.http.open_inference.descriptions import (
     TensorMetadata,
     VersionPolicy,
 )
-from service.http.open_inference.requests import TENSOR
+from service.http.open_inference.inputs import TENSOR
 from service.http.open_inference.statistics import statistics
 from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
-from service.http.tensorflow_serving import Classified, Columned, Rowed
+from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed
 from service.inference import errors as inference
 from service.inference.classifier import Prediction
 from service.inference.contract import (
@@ -112,7 +112,7 @@ labelserve_requests_total{method="POST",route="/predict",status="200"} 42.0
 
 ROWED = Rowed([[0.93, 0.04]])
 COLUMNED = Columned([[0.93, 0.04]])
-CLASSIFIED = Classified([[("cat", 0.93), ("dog", 0.04)]])
+CLASSIFIED = Classified([[Ranked("cat", 0.93), Ranked("dog", 0.04)]])
 MODEL_NAMES = ModelNames([MODEL.name])
 MODEL_STATUS = ModelStatus(MODEL.name)
 _IMAGE_TENSOR = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1", "name": ""}]}}
@@ -147,7 +147,13 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
-    Totals(answered=42, refused=1, executed=42, images=42, phases={"inference": 0.034}),
+    Totals(
+        answered=42,
+        refused=1,
+        images=42,
+        executed=42,
+        phases={"wait": 0.002, "decode": 0.005, "inference": 0.034},
+    ),
 )
 INFER_ANSWER = InferAnswer(
     MODEL.name,

@@ -139,7 +139,7 @@ def json_content(*examples: Example) -> JsonObject:
     schemas = {_name(example): _schema(example) for example in examples}
     values = {_name(example): {"value": msgspec.to_builtins(example)} for example in examples}
     if len(schemas) > 1:
-        return {"application/json": {"schema": {"oneOf": [*schemas.values()]}, "examples": values}}
+        return {"application/json": {"schema": {"anyOf": [*schemas.values()]}, "examples": values}}
     ((name, schema),) = schemas.items()
     return {"application/json": {"schema": schema, "example": values[name]["value"]}}
 

@@ -1,6 +1,6 @@
 """The parameters of paths, query strings and heads."""
 
-from service.http.open_inference.requests import JSON_LENGTH
+from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.serving.models import VERSION
@@ -59,7 +59,7 @@ PARAMETERS: JsonObject = {
         "How many bytes of the body are JSON; the input's bytes follow. With 0, all of the body is"
         " the input, such as an image file. Without it, all of the body is JSON.",
         {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999},
-        0,
+        154,
     ),
     "RequestId": _header(
         "X-Request-ID",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -273,6 +273,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(content=st.dictionaries(WORDS, VALUES, min_size=1, max_size=3))
 def test_json_of_any_shape_is_answered_or_refused(client: FlaskClient, content: object) -> None:
     for path in (PREDICT, CLASSIFY, "/invocations", "/huggingface"):

@@ -1,4 +1,4 @@
-"""The page for trying a model, used in Chromium as people use it: python page.py ARGUMENTS.
+"""The page for trying a model, used in Chromium as people use it: python browser.py ARGUMENTS.
 
 ARGUMENTS is JSON: the page's address, a key, the folder of images, the browser, and the folder for
 pictures of the page.
