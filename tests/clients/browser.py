@@ -83,6 +83,10 @@ def ask_for_the_key(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.id") == "choose"
     visit.choose("red.png")
     expect(page.locator("article .problem")).to_contain_text("send a valid key")
+    assert page.evaluate("document.activeElement.id") == "secret"
+    page.keyboard.type("not-the-key")
+    page.keyboard.press("Enter")
+    expect(page.locator("#key")).to_be_visible()
     page.get_by_label("This service asks for an API key").fill(visit.given["key"])
     page.keyboard.press("Enter")
     visit.expect_best("red.png", "red")

@@ -41,10 +41,13 @@ async function ask(path, body) {
   }
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer;
-  if (response.status === 401) $("key").hidden = false;
+  if (response.status === 401 && $("key").hidden) {
+    $("key").hidden = false;
+    $("secret").focus();
+  }
   throw new Refusal(
     response.status,
-    answer?.title ?? `Status ${response.status} ${response.statusText}`,
+    answer?.title ?? `Status ${response.status} ${response.statusText}`.trim(),
     answer?.detail ?? "This answer is not the service's own: something between here and there refused.",
   );
 }

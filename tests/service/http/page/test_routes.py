@@ -8,6 +8,7 @@ import pytest
 
 import service
 from service.http.app import create_app
+from service.http.openapi.document import document
 from service.http.page.routes import POLICY
 from service.inference.classifier import Classifier
 from service.settings import Settings
@@ -82,6 +83,9 @@ def test_without_the_page(tiny_classifier: Classifier) -> None:
     assert answer.json is not None
     assert answer.json["status"] == "alive"
     assert [client.get(path).status_code for path in FILES] == [404, 404]
+    described = document(Settings(page=False))["paths"]
+    assert not described.keys() & FILES.keys()
+    assert described["/"]["get"]["responses"]["200"]["content"].keys() == {"application/json"}
 
 
 def test_a_platform_may_ask_the_root_whether_the_service_is_ready(
@@ -109,6 +113,9 @@ def test_nothing_comes_from_elsewhere_and_all_addresses_are_relative() -> None:
     addresses = set(re.findall(r'(?:href|src)="([^"{]+)"', page))
     assert addresses == {"page.css", "page.js", "data:,", "docs", "openapi.json", "model"}
     assert not re.search(r"<style|\bstyle=|\son\w+=|<script(?! src=)", page)
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    asked = re.findall(r'(?:ask|fetch|URL)\(["`]([^"`?$]+)', script)
+    assert set(asked) == {"predict", "model", "explain"}
     for name in ("page.css", "page.js"):
         assert not re.search(r"https?://|@import|innerHTML", (FOLDER / name).read_text("utf-8")), (
             name
