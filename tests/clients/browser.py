@@ -107,8 +107,8 @@ def choose_several(visit: Visit) -> None:
     assert names == ["red.png", "green.png", "blue's.png", "broken.png"]
     problem = page.locator("article .problem")
     expect(problem).to_contain_text("The image cannot be decoded: the PNG")
-    expect(page.locator("#status")).to_contain_text("4 answers")
-    expect(page.locator("#status")).to_contain_text("The image cannot be decoded")
+    expect(page.locator("#status")).to_contain_text("red.png: red, 68.4 %")
+    expect(page.locator("#status")).to_contain_text("broken.png: The image cannot be decoded")
     first = page.locator("article").first
     assert first.locator("li .share").first.text_content() == "68.4 %"
     expect(first.get_by_text("about 68 in 100 were right on 2,000 test images")).to_be_visible()
@@ -152,8 +152,15 @@ def output_of(visit: Visit, command: list[str]) -> str:
     return done.stdout
 
 
-def drop(visit: Visit) -> None:
+def many(visit: Visit) -> None:
     visit.clear()
+    visit.choose(*["red.png"] * 8, "broken.png")
+    status = visit.page.locator("#status")
+    expect(status).to_have_text("9 images, 1 without an answer.")
+    visit.clear()
+
+
+def drop(visit: Visit) -> None:
     for event in ("dragover", "drop"):
         visit.page.evaluate(ARRIVES, [event, "dropped.png", visit.base64("green.png"), "image/png"])
     visit.expect_best("dropped.png", "green")
@@ -302,7 +309,7 @@ def keyboard(visit: Visit) -> None:
 
 STEPS = (
     *(ask_for_the_key, keyboard, choose_several, use_it_from_code),
-    *(drop, paste, webcam, why, strange, look),
+    *(many, drop, paste, webcam, why, strange, look),
 )
 
 

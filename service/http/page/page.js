@@ -333,7 +333,8 @@ async function classifyAll(some) {
     for (let one = waiting.shift(); one; one = waiting.shift()) said.push(await one.classify());
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  say(said.length > 1 ? `${said.length} answers. ${said.join(". ")}.` : `${said[0]}.`);
+  const refused = some.filter((one) => one.refused).length;
+  say(said.length > SHOWN ? `${said.length} images, ${refused} without an answer.` : `${said.join(". ")}.`);
 }
 
 // ---- where images come from ----
