@@ -74,7 +74,15 @@ def test_schemathesis_finds_nothing() -> None:
     def report(worker: str) -> str:
         with start_server(DEFAULT_MODEL, worker=worker, name="model") as server:
             told = run(
-                *(st, "--config-file", HERE / "schemathesis.toml", "run", "--no-color"),
+                *(
+                    st,
+                    "--config-file",
+                    HERE / "schemathesis.toml",
+                    "run",
+                    "--no-color",
+                    "--warnings",
+                    "off",
+                ),
                 *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "10"),
                 f"{address_of(server)}/openapi.json",
                 PYTHONPATH=str(ROOT),
