@@ -3,7 +3,6 @@
 import base64
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 from service.inference.contract import Figures
+from tests.clients.conftest import run
 from tests.environments import python_with
 from tests.images import encode
 from tests.server import Server, start_server
@@ -60,11 +60,4 @@ def test_people_can_use_the_page(server: Server, images: Path, tmp_path: Path) -
         "chromium": chromium,
         "pictures": str(tmp_path),
     }
-    done = subprocess.run(
-        [python_with(*PACKAGES), SCRIPT, json.dumps(given)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    run(python_with(*PACKAGES), SCRIPT, json.dumps(given))
