@@ -20,6 +20,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.inputs import TENSOR
 from service.http.open_inference.statistics import statistics
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed
 from service.inference import errors as inference
@@ -89,7 +90,8 @@ EXPLANATION = Explanation(
     MODEL, "cat", 0.93, METHOD, 201, ImportanceMap(2, 2, [[0.0219, 0.3271], [-0.0413, 0.0096]])
 )
 EXPLANATIONS = Explanations([EXPLANATION])
-ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
+ROOT = Root("alive", "labelserve", "0.1.0", {"predict": "predict", "docs": "docs"})
+LIVE, READY = Status("live"), Status("ready")
 HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
     schema=1,
