@@ -7,7 +7,8 @@ class RequestRecord(NamedTuple):
     """One answered request. ``ended`` is of the monotonic clock; ``seconds`` from head to answer.
 
     ``phases`` maps decode, wait and inference to the seconds spent there. ``images`` has (bytes,
-    pixels) of each decoded image, ``top`` the most probable label of each and its probability.
+    pixels) of each decoded image, ``top`` the most probable label of each and its probability,
+    ``familiarity`` that of each and whether it is unfamiliar, of a model that has it.
     ``problem`` is the short name of the refusal, if it was refused.
     """
 
@@ -21,4 +22,5 @@ class RequestRecord(NamedTuple):
     phases: dict[str, float]
     images: list[tuple[int, int]]
     top: list[tuple[str, float]]
+    familiarity: list[tuple[float, bool]]
     problem: str | None
