@@ -209,8 +209,6 @@ def _add_score(nodes: _Nodes, features: str, bank: NDArray[np.float32], labels: 
 
 def _add_share(nodes: _Nodes, scores: NDArray[np.float32]) -> None:
     """Operators from `_SCORE` to the share of scores below it."""
-    if not np.isfinite(scores).all():
-        raise FamiliarityError("the network's features of held-back images are NaN or infinite")
     table = np.sort(scores)
     if len(table) > STEPS:
         table = np.quantile(table, (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
@@ -229,7 +227,10 @@ def _asked(
     """What flows under a name in the graph, for the images at these places."""
     starts = bar(range(0, len(places), BATCH), desc=title, unit="batch")
     batches = (images[places[start : start + BATCH]] for start in starts)
-    return np.concatenate([*_run(model, name, batches)])
+    found = np.concatenate([*_run(model, name, batches)])
+    if not (np.isfinite(found).all() and found.any()):
+        raise FamiliarityError("what the last product takes is NaN, infinite or always 0")
+    return found
 
 
 def _run(
