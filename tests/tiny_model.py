@@ -104,7 +104,7 @@ def write_model(
     return path
 
 
-def write_with_familiarity(path: Path, threshold: float = 0.1) -> Path:
+def write_with_familiarity(path: Path, threshold: float = 0.1, version: str = "test-1") -> Path:
     """Write a model that gives familiarity; below the threshold an image is unfamiliar."""
-    card = make_card(familiarity=Familiarity(threshold, 1000, 0.1))
+    card = make_card(version=version, familiarity=Familiarity(threshold, 1000, 0.1))
     return write_model(path, card, make_graph(familiarity=True))
