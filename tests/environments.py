@@ -69,6 +69,6 @@ def _set_up(folder: Path, *commands: Sequence[str]) -> None:
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-            pytest.skip(f"NOT TESTED: {folder.name} cannot be set up here: {lines[-1]}")
+            reason = " ".join((done.stderr or done.stdout).split())[:400] or "no reason given"
+            pytest.skip(f"NOT TESTED: {folder.name} cannot be set up here: {reason}")
     ready.touch()

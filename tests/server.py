@@ -13,14 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.described import Headers, check_answer, check_some_answer
+from tests.described import Headers, description_of
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = ("asyncio", "gthread")
@@ -28,6 +28,13 @@ WORKERS = ("asyncio", "gthread")
 # Generous: the machine may be busy with something else.
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
+
+# What the description follows, by the names of settings and of variables.
+_ROUTES = {
+    "root_path": "root_path",
+    "AIP_PREDICT_ROUTE": "platform_predict_route",
+    "AIP_HEALTH_ROUTE": "platform_health_route",
+}
 
 Labels = frozenset[tuple[str, str]]
 
@@ -84,7 +91,8 @@ class Wire:
             self._read_more()
         body, self._buffer = self._buffer[:wanted], self._buffer[wanted:]
         if status != "100":
-            check_some_answer(int(status), headers, None if method == "HEAD" else body)
+            seen = None if method == "HEAD" else body
+            description_of().check_some_answer(int(status), headers, seen)
         return Reply(int(status), headers, body)
 
     def ended(self) -> bool:
@@ -109,7 +117,7 @@ class Server:
     port: int
     output: Path
     errors: Path
-    root_path: str = ""
+    routes: Mapping[str, str] = field(default_factory=dict)
 
     # ---- speaking ----------------------------------------------------------------------------
 
@@ -135,8 +143,8 @@ class Server:
             reply = Reply(response.status, response.headers, response.read())
         finally:
             connection.close()
-        described = path.removeprefix(self.root_path)
-        check_answer(method, described, reply.status, reply.headers, reply.body)
+        description = description_of(**self.routes)
+        description.check_answer(method, path, reply.status, reply.headers, reply.body)
         return reply
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
@@ -384,7 +392,8 @@ def launch_by(
             stderr=err,
             start_new_session=True,
         )
-    return Server(process, port, output, errors, str(settings.get("root_path", "")))
+    routes = {field: str(settings[name]) for name, field in _ROUTES.items() if settings.get(name)}
+    return Server(process, port, output, errors, routes)
 
 
 @contextmanager

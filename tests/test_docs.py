@@ -30,6 +30,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 API = (DOCS / "api.md").read_text(encoding="utf-8")
+CLIENTS = (DOCS / "clients.md").read_text(encoding="utf-8")
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
@@ -111,6 +112,20 @@ def test_the_readmes_examples_with_curl_work(try_example: Callable[..., str], li
         pytest.skip("THE README'S EXAMPLES ARE NOT TESTED: there is no curl")
     answer = json.loads(try_example(*shlex.split(line)))
     assert answer["predictions"][0]["label"] == "red", answer
+
+
+def test_programs_of_clients_are_shown_as_they_are_tested() -> None:
+    block = r"\]\(\.\./tests/clients/(\S+)\):\n\n```\w+\n(.*?)^```$"
+    shown = dict(re.findall(block, CLIENTS, re.MULTILINE | re.DOTALL))
+    files = sorted((ROOT / "tests" / "clients").iterdir())
+    texts = {file.name: file.read_text("utf-8") for file in files if file.suffix in (".py", ".sh")}
+    tested = {
+        name: text
+        for name, text in texts.items()
+        if name.endswith(".sh") or "ADDRESS, *FILES = sys.argv[1:]" in text
+    }
+    assert len(tested) >= 9
+    assert shown == tested
 
 
 def test_settings_are_all_documented_and_no_others() -> None:

@@ -26,6 +26,11 @@ class PathPart(BaseConverter):
     part_isolating = True
 
 
+def rule_of(route: str) -> str:
+    """A route, with ``{name}`` for a part that varies, as werkzeug writes it."""
+    return route.replace("{", "<").replace("}", ">")
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A route that takes images by POST, and its wire format.
@@ -41,7 +46,7 @@ class Endpoint:
     @property
     def rule(self) -> str:
         """The route as werkzeug writes it."""
-        return self.route.replace("{", "<").replace("}", ">")
+        return rule_of(self.route)
 
     @property
     def pattern(self) -> re.Pattern[str]:

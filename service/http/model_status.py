@@ -10,6 +10,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from service.http.current import current_service
+from service.http.endpoints import rule_of
 from service.http.health import check_ready
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
@@ -79,7 +80,7 @@ def metadata(**arguments: str) -> Response:
 
 
 for _model in MODELS:
-    _rule = _model.replace("{", "<").replace("}", ">")
+    _rule = rule_of(_model)
     blueprint.add_url_rule(_rule, view_func=status)
     blueprint.add_url_rule(f"{_rule}/metadata", view_func=metadata)
 

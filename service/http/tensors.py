@@ -1,9 +1,10 @@
 """Pixels that a request holds as numbers: in JSON, or as bytes.
 
-Bodies may be large and hostile. No Python object is made for each number of a whole body, and what
-does not have the expected shape is refused before its numbers are read.
+Bodies may be large and hostile. JSON is read in pieces: no Python object is made for each number of
+a whole body, no copy of all of it, and what does not have the expected shape ends at once.
 """
 
+from collections.abc import Iterator
 from math import prod
 from typing import Annotated
 
@@ -16,9 +17,10 @@ from service.serving.errors import BadTensor, TooManyFiles
 
 _BLANKS = b" \t\r\n"
 _DIGITS = b"0123456789"
-# So many bytes of numbers are read at once.
+# So many bytes are looked at together.
 _PIECE = 256 * 1024
-_NUMBERS = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0, le=255)]])
+_LARGEST = 255
+_NUMBERS = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0, le=_LARGEST)]])
 _NOT_PIXELS = "the data have to be whole numbers from 0 to 255, without a sign or a decimal point"
 
 
@@ -38,16 +40,11 @@ def json_tensor(
     Raises:
         BadTensor: it is nested otherwise, or has anything but whole numbers from 0 to 255 in it.
     """
-    text = bytes(data)
-    count = _count(text)
+    count = _count(data)
     if count == prod(shape):  # else its brackets need not be compared
-        text = text.translate(None, _BLANKS)
-        found = text.translate(None, _DIGITS)
-        if found == _brackets(shape) or (flat and found == _brackets((count,))):
-            numbers = _numbers(text.translate(None, b"[]"))
-            return np.frombuffer(numbers, np.uint8).reshape(shape)
-        if found.translate(None, b"[],"):
-            raise BadTensor(_NOT_PIXELS)
+        nestings = [_brackets(shape)] + ([_brackets((count,))] if flat else [])
+        if _is_nested(data, nestings):
+            return np.frombuffer(_numbers(data), np.uint8).reshape(shape)
     either = "one array of numbers, or " if flat else ""
     raise BadTensor(
         f"the data are not {either}arrays nested as {list(shape)}: {prod(shape)} numbers are"
@@ -72,7 +69,7 @@ def json_batch(
         BadTensor: as of ``json_tensor``.
         TooManyFiles: there are more images.
     """
-    count, size = _count(bytes(data)), prod(image_shape)
+    count, size = _count(data), prod(image_shape)
     images = max(1, count // size)  # with too few or too many numbers it is refused
     if images > max_images:
         raise TooManyFiles(f"the request holds {images} images, {max_images} are allowed")
@@ -93,9 +90,14 @@ def binary_tensor(body: bytes, start: int, shape: tuple[int, ...]) -> NDArray[np
     return np.frombuffer(body, np.uint8, offset=start).reshape(shape)
 
 
-def _count(text: bytes) -> int:
+def _pieces(data: msgspec.Raw) -> Iterator[bytes]:
+    view = memoryview(data)
+    return (bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
+
+
+def _count(data: msgspec.Raw) -> int:
     """How many numbers there are, if there is nothing else."""
-    return text.count(b",") + 1
+    return sum(piece.count(b",") for piece in _pieces(data)) + 1
 
 
 def _brackets(shape: tuple[int, ...]) -> bytes:
@@ -106,15 +108,37 @@ def _brackets(shape: tuple[int, ...]) -> bytes:
     return text
 
 
-def _numbers(text: bytes) -> bytes:
+def _is_nested(data: msgspec.Raw, nestings: list[bytes]) -> bool:
+    """Whether numbers are nested in one of these ways.
+
+    Raises:
+        BadTensor: there is something else than digits.
+    """
+    start = 0
+    for piece in _pieces(data):
+        found = piece.translate(None, _BLANKS + _DIGITS)
+        if found.translate(None, b"[],"):
+            raise BadTensor(_NOT_PIXELS)
+        nestings = [one for one in nestings if one.startswith(found, start)]
+        start += len(found)
+    return any(len(one) == start for one in nestings)
+
+
+def _numbers(data: msgspec.Raw) -> bytes:
+    """Each number as a byte, of arrays that hold nothing else."""
+    numbers, rest = bytearray(), b""
+    for piece in _pieces(data):
+        text = rest + piece.translate(None, _BLANKS + b"[]")
+        whole, _, rest = text.rpartition(b",")
+        numbers += _bytes(whole)
+        if len(rest) > len(str(_LARGEST)):
+            raise BadTensor(_NOT_PIXELS)
+    return bytes(numbers + _bytes(rest))
+
+
+def _bytes(numbers: bytes) -> bytes:
     """Numbers with commas between them, each as a byte."""
-    found, start = [], 0
-    while start < len(text):
-        end = text.find(b",", start + _PIECE)
-        end = len(text) if end < 0 else end
-        try:
-            found.append(bytes(_NUMBERS.decode(b"[" + text[start:end] + b"]")))
-        except msgspec.DecodeError as error:
-            raise BadTensor(_NOT_PIXELS) from error
-        start = end + 1
-    return b"".join(found)
+    try:
+        return bytes(_NUMBERS.decode(b"[" + numbers + b"]"))
+    except msgspec.DecodeError as error:
+        raise BadTensor(_NOT_PIXELS) from error

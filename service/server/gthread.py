@@ -48,7 +48,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Make the application; one that cannot be made ends the service with one clear line."""
         with one_clear_line(self.log):
             super().load_wsgi()
-        self.wsgi.wsgi_app = _with_our_body_errors(self.wsgi.wsgi_app)
+        self.wsgi.wsgi_app = _with_our_requests(self.wsgi.wsgi_app)
 
     def handle(self, conn: TConn) -> object:
         """Answer a request, and let the client find the answer before the connection closes.
@@ -105,9 +105,13 @@ class _Body:
             raise BadBody(f"the body is malformed: {error}") from error
 
 
-def _with_our_body_errors(app: WsgiApp) -> WsgiApp:
+def _with_our_requests(app: WsgiApp) -> WsgiApp:
+    """An application whose requests are as those of the other worker."""
+
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        # A target without a path asks for the root (RFC 9110, 4.2.3); werkzeug would redirect it.
+        environ["PATH_INFO"] = environ["PATH_INFO"] or "/"
         return app(environ, start_response)
 
     return call

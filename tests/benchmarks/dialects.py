@@ -56,7 +56,7 @@ class Rate(NamedTuple):
 
 
 class Dialects:
-    """The same images, in each wire format.
+    """The same image in each wire format: ``bodies``, by the names above.
 
     Args:
         model: the file of the model that answers.
@@ -74,29 +74,28 @@ class Dialects:
         pixels = decode_image(image, self._classifier.input_size, card.input.resize).pixels
         self._batch = np.repeat(pixels[None], BATCH, axis=0)
         prefix = len(image).to_bytes(4, "little")
-        self._bodies = {
+        self.bodies = {
             PREDICT: self._body("image", image, PREDICT, ()),
             FILES: self._infer("files", "BYTES", (1,), prefix + image),
             TENSOR: self._infer("tensor", "UINT8", (1, *pixels.shape), pixels.tobytes()),
+            TENSORS: self._infer(
+                "batch", "UINT8", self._batch.shape, self._batch.tobytes(), binary=True
+            ),
         }
-        self._tensors = self._infer(
-            "batch", "UINT8", self._batch.shape, self._batch.tobytes(), binary=True
-        )
 
     def run(self, server: Server, rounds: int) -> None:
         """Ask a server, and print what is found."""
         found: dict[str, list[Rate]] = {FILES: [], TENSOR: [], TENSORS: []}
         for number in range(1, rounds + 1):
-            before = self._rate(server, self._bodies[PREDICT], CONNECTIONS)
+            before = self._rate(server, self.bodies[PREDICT], CONNECTIONS)
             rates = {
-                name: self._rate(server, self._bodies[name], CONNECTIONS)
-                for name in (FILES, TENSOR)
+                name: self._rate(server, self.bodies[name], CONNECTIONS) for name in (FILES, TENSOR)
             }
-            predict = before.mean(self._rate(server, self._bodies[PREDICT], CONNECTIONS))
+            predict = before.mean(self._rate(server, self.bodies[PREDICT], CONNECTIONS))
             for name, rate in rates.items():
                 found[name].append(rate.over(predict))
             before = self._alone()
-            batches = self._rate(server, self._tensors, BATCH_CONNECTIONS)
+            batches = self._rate(server, self.bodies[TENSORS], BATCH_CONNECTIONS)
             alone = before.mean(self._alone())
             found[TENSORS].append(batches.over(alone))
             say(f"{number}: " + _line({name: ratios[-1] for name, ratios in found.items()}))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.settings import DEFAULT_MODEL
-from tests.environments import files_of, python_with
+from tests.environments import files_of, node_modules_with, python_with
 from tests.images import encode, photograph
-from tests.server import WORKERS, Server, start_server
+from tests.server import ROOT, WORKERS, Server, start_server
 
 FOLDER = Path(__file__).parent
 
@@ -36,6 +36,11 @@ CLIENTS = (
 # Its FastAPI is older than KServe's.
 MLSERVER = ("mlserver==1.7.1",)
 PERF_ANALYZER = ("perf-analyzer==2.60.0",)
+# What reads the API's description.
+VALIDATOR = ("openapi-spec-validator==0.9.0",)
+SCHEMATHESIS = ("schemathesis==4.32.5", "pillow")
+GENERATOR = ("openapi-python-client==0.29.1",)
+TYPESCRIPT = ("openapi-typescript@7.13.0", "typescript@5.9", "@types/node@20")
 
 Ask = Callable[[str, Server], Any]
 
@@ -47,6 +52,10 @@ class Environments:
     clients: Future[Path]
     mlserver: Future[Path]
     perf_analyzer: Future[Path]
+    validator: Future[Path]
+    schemathesis: Future[Path]
+    generator: Future[Path]
+    typescript: Future[Path]
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +66,10 @@ def environments() -> Iterator[Environments]:
             pool.submit(python_with, *CLIENTS),
             pool.submit(python_with, *MLSERVER),
             pool.submit(files_of, *PERF_ANALYZER, platform=system),
+            pool.submit(python_with, *VALIDATOR),
+            pool.submit(python_with, *SCHEMATHESIS),
+            pool.submit(python_with, *GENERATOR),
+            pool.submit(node_modules_with, *TYPESCRIPT),
         )
 
 
@@ -126,8 +139,8 @@ def assert_same(found: Any, expected: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(np.array(found), expected, rtol=0, atol=1e-6)
 
 
-def run(*command: str | Path, folder: Path | None = None, **variables: str) -> str:
-    """What a command prints that has to succeed. No proxy is between it and the service."""
+def run(*command: str | Path, folder: Path = ROOT, **variables: str) -> str:
+    """What a command prints; it has to end with 0. No proxy is between it and the service."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -135,9 +148,9 @@ def run(*command: str | Path, folder: Path | None = None, **variables: str) -> s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{done.stdout[-20000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 

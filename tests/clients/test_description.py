@@ -1,8 +1,6 @@
 """Programs that read the API's description: a validator, schemathesis, generators of clients."""
 
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,35 +9,16 @@ import pytest
 from PIL import Image
 
 from service.settings import DEFAULT_MODEL
-from tests.environments import node_modules_with, python_with
+from tests.clients.conftest import Environments, run
 from tests.images import encode
 from tests.server import ROOT, WORKERS, Server, start_server
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
-VALIDATOR = ("openapi-spec-validator==0.9.0",)
-SCHEMATHESIS = ("schemathesis==4.32.5", "pillow")
-GENERATOR = ("openapi-python-client==0.29.1",)
-TYPESCRIPT = ("openapi-typescript@7.13.0", "typescript@5.9", "@types/node@20")
 
 
-def run(*command: str | Path, folder: Path | None = None, **environ: str) -> str:
-    """What a program prints; it has to end with 0."""
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=folder or ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{done.stdout[-20000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image, and the description as the command line prints it."""
     folder = tmp_path_factory.mktemp("description")
@@ -48,10 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def typescript(folder: Path) -> Path:
+@pytest.fixture(scope="session")
+def typescript(folder: Path, environments: Environments) -> Path:
     """A program in JavaScript, compiled with the types of the description."""
-    modules = node_modules_with(*TYPESCRIPT)
+    modules = environments.typescript.result()
     (folder / "node_modules").symlink_to(modules)
     (folder / "predict.ts").write_text((HERE / "predict.ts").read_text(encoding="utf-8"))
     types = ("openapi.json", "--output", "labelserve.d.ts")
@@ -61,10 +40,10 @@ def typescript(folder: Path) -> Path:
     return folder / "predict.js"
 
 
-@pytest.fixture(scope="module")
-def python(folder: Path) -> Path:
+@pytest.fixture(scope="session")
+def python(folder: Path, environments: Environments) -> Path:
     """An interpreter that has what the generated client needs."""
-    python = python_with(*GENERATOR)
+    python = environments.generator.result()
     (folder / "config.yml").write_text("package_name_override: labelserve_client\n")
     options = ("--path", "openapi.json", "--output-path", "labelserve_client", "--meta", "none")
     generator = python.with_name("openapi-python-client")
@@ -76,21 +55,30 @@ def address_of(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}"
 
 
-def test_it_is_valid(folder: Path) -> None:
-    run(python_with(*VALIDATOR), "-m", "openapi_spec_validator", folder / "openapi.json")
+def test_it_is_valid(folder: Path, environments: Environments) -> None:
+    python = environments.validator.result()
+    run(python, "-m", "openapi_spec_validator", folder / "openapi.json")
 
 
-def test_schemathesis_finds_nothing() -> None:
+def test_schemathesis_finds_nothing(environments: Environments) -> None:
     """It asks for everything described, well and badly, and looks at every answer.
 
     The default model, because its pixels are longer than any JSON here, which could pass for them.
     """
-    st = python_with(*SCHEMATHESIS).with_name("st")
+    st = environments.schemathesis.result().with_name("st")
 
     def report(worker: str) -> str:
         with start_server(DEFAULT_MODEL, worker=worker, name="model") as server:
             told = run(
-                *(st, "--config-file", HERE / "schemathesis.toml", "run", "--no-color"),
+                *(
+                    st,
+                    "--config-file",
+                    HERE / "schemathesis.toml",
+                    "run",
+                    "--no-color",
+                    "--warnings",
+                    "off",
+                ),
                 *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "10"),
                 f"{address_of(server)}/openapi.json",
                 PYTHONPATH=str(ROOT),

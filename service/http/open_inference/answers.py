@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.http.open_inference.requests import FILES, JSON_LENGTH, Wanted
+from service.http.open_inference.inputs import FILES, JSON_LENGTH
+from service.http.open_inference.requests import Wanted
 from service.inference.contract import OUTPUT_NAME
 from service.serving.models import VERSION
 from service.serving.responses import JSON, Response

@@ -6,7 +6,7 @@ import msgspec
 
 import service
 from service.http.open_inference.answers import PROBABILITIES
-from service.http.open_inference.requests import TENSOR
+from service.http.open_inference.inputs import TENSOR
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
 from service.serving.models import VERSION

@@ -23,14 +23,13 @@ def base64_elements(data: Raw, count: int) -> Sequence[bytes]:
     Raises:
         BadBody, BadTensor: they are something else, or not ``count``.
     """
-    text = bytes(data)
-    if text.count(b'"') > 2 * count:  # strings take memory, and base64 has no quote in it
+    if bytes(data).count(b'"') > 2 * count:  # strings take memory, and base64 has no quote in it
         raise BadTensor(f"strings of base64 are expected, {count} by the shape: more are there")
     wanted = f"the data as {count} strings of base64"
-    if text.count(b"[") > 1:
-        found = [one for (one,) in decode_json(_COLUMN, text, wanted)]
+    if bytes(data).count(b"[") > 1:
+        found = [one for (one,) in decode_json(_COLUMN, data, wanted)]
     else:
-        found = decode_json(_STRINGS, text, wanted)
+        found = decode_json(_STRINGS, data, wanted)
     if len(found) != count:
         raise BadTensor(f"the data are {len(found)} strings, the shape says {count}")
     return [base64_image(one) for one in found]

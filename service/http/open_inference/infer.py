@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from service.http.endpoints import Endpoint
 from service.http.open_inference.answers import write_answer
-from service.http.open_inference.requests import JSON_LENGTH, read_request
+from service.http.open_inference.inputs import JSON_LENGTH
+from service.http.open_inference.requests import read_request
 from service.serving.errors import WrongMediaType
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Task, rows_of

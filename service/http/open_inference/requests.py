@@ -7,59 +7,26 @@ the header ``Inference-Header-Content-Length`` says then where they begin (Trito
 
 import re
 from collections.abc import Sequence
-from math import prod
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw
 
-from service.http.open_inference.elements import (
-    base64_elements,
-    listed_elements,
-    prefixed_elements,
-    single_element,
-)
-from service.http.tensors import binary_tensor, json_tensor
+from service.http.open_inference.inputs import JSON_LENGTH, Input, InputReader, raw_images
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from service.inference.formats import detect_format
-from service.serving.errors import BadBody, BadTensor, MissingImage, TooManyFiles
+from service.serving.errors import BadBody, BadTensor, MissingImage
 from service.serving.json_bodies import decode_json
 from service.serving.pipeline import Source
-
-JSON_LENGTH = "Inference-Header-Content-Length"
-TENSOR = "UINT8"
-FILES = "BYTES"
 
 _WANTED = (
     f'{{"inputs": [{{"name": "{INPUT_NAME}", "datatype": …, "shape": […], "data": […]}}]}};'
     f" an image file alone goes with the header {JSON_LENGTH}: 0"
 )
 _LENGTH = re.compile(r"[0-9]{1,15}")
-# Nothing but a hostile list or id is longer; a refusal quotes less.
-_LIST_BYTES = 1024
+# Nothing but a hostile list or id is longer.
+_OUTPUTS_BYTES = 1024
 _ID_CHARACTERS = 4096
-_TOLD_CHARACTERS = 64
-_NULL = b"null"
-
-
-class InputParameters(msgspec.Struct, frozen=True):
-    """How the input's data are sent.
-
-    ``binary_data_size``: that they are behind the JSON, and how many bytes; as text, the lengths of
-    image files that follow each other without more (OVMS until 2022).
-    """
-
-    binary_data_size: int | str | None = None
-
-
-class Input(msgspec.Struct, frozen=True):
-    """The input: pixels of the model's size (UINT8 [N, height, width, 3]) or files (BYTES [N])."""
-
-    name: str
-    datatype: str
-    shape: Raw
-    parameters: InputParameters | None = None
-    data: Raw = Raw()
+_NULL = Raw(b"null")
 
 
 class OutputParameters(msgspec.Struct, frozen=True):
@@ -88,7 +55,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     inputs: tuple[Input]
     id: Annotated[str, Meta(max_length=_ID_CHARACTERS)] | None = None
     parameters: Parameters | None = None
-    outputs: Raw = Raw(_NULL)
+    outputs: Raw = _NULL
 
 
 class Wanted(NamedTuple):
@@ -105,7 +72,6 @@ class Wanted(NamedTuple):
 
 _REQUEST = msgspec.json.Decoder(InferRequest)
 _OUTPUTS = msgspec.json.Decoder(list[Output])
-_SHAPE = msgspec.json.Decoder(list[int])
 
 
 def read_request(
@@ -124,10 +90,12 @@ def read_request(
     """
     start = _start(body, json_length)
     if json_length and start == 0:
-        return _raw_images(body, (*size, 3), max_images), Wanted(None, binary=True, classes=0)
+        if not body:
+            raise MissingImage(f"the request has no bytes: send an image file, or {_WANTED}")
+        return raw_images(body, (*size, 3), max_images), Wanted(None, binary=True, classes=0)
     request = decode_json(_REQUEST, body if start == len(body) else body[:start], _WANTED)
     wanted = _wanted(request)
-    return _Data(request.inputs[0], body, start, (*size, 3), max_images).images(), wanted
+    return InputReader(request.inputs[0], body, start, (*size, 3), max_images).images(), wanted
 
 
 def _start(body: bytes, json_length: str) -> int:
@@ -141,26 +109,9 @@ def _start(body: bytes, json_length: str) -> int:
     return int(json_length)
 
 
-def _raw_images(body: bytes, shape: tuple[int, ...], max_images: int) -> Sequence[Source]:
-    """A body that is the input itself: pixels by their number, else an image file."""
-    if not body:
-        raise MissingImage(f"the request has no bytes: send an image file, or {_WANTED}")
-    images, left = divmod(len(body), prod(shape))
-    if left or detect_format(body):
-        return (body,)
-    _check_count(images, max_images)
-    return tuple(binary_tensor(body, 0, (images, *shape)))
-
-
-def _check_count(images: int, max_images: int) -> None:
-    if images > max_images:
-        raise TooManyFiles(f"the request holds {images} images, {max_images} are allowed")
-
-
 def _wanted(request: InferRequest) -> Wanted:
-    asked = bytes(request.outputs)
-    outputs: list[Output] = []
-    if len(asked) > _LIST_BYTES:
+    asked, outputs = request.outputs, list[Output]()
+    if len(asked) > _OUTPUTS_BYTES:
         raise BadTensor(f"there are too many outputs, the model has one: {OUTPUT_NAME}")
     if asked != _NULL:
         outputs = decode_json(_OUTPUTS, asked, f'"outputs": [{{"name": "{OUTPUT_NAME}"}}]')
@@ -174,83 +125,3 @@ def _wanted(request: InferRequest) -> Wanted:
     if binary is None:
         binary = bool(request.parameters and request.parameters.binary_data_output)
     return Wanted(request.id, binary, classes)
-
-
-class _Data:
-    """The images of an input.
-
-    Args:
-        tensor: what the JSON says of it.
-        body: the whole request's.
-        start: where the bytes behind the JSON begin.
-        shape: of one image's pixels.
-        max_images: how many images may be there.
-    """
-
-    def __init__(
-        self, tensor: Input, body: bytes, start: int, shape: tuple[int, ...], max_images: int
-    ) -> None:
-        self._tensor = tensor
-        self._body = body
-        self._start = start
-        self._shape = shape
-        self._max_images = max_images
-        self._data = tensor.data if bytes(memoryview(tensor.data)[:5]) not in (b"", _NULL) else None
-        self._size = tensor.parameters.binary_data_size if tensor.parameters else None
-
-    def images(self) -> Sequence[Source]:
-        """All of them."""
-        tensor = self._tensor
-        if tensor.name != INPUT_NAME:
-            name = tensor.name[:_TOLD_CHARACTERS]
-            raise BadTensor(f"the model has one input, {INPUT_NAME!r}, and no {name!r}")
-        count = self._count()
-        self._check_size()
-        if tensor.datatype == FILES:
-            return self._files(count)
-        shape = (count, *self._shape)
-        if self._data is not None:
-            return tuple(json_tensor(self._data, shape, flat=True))
-        return tuple(binary_tensor(self._body, self._start, shape))
-
-    def _count(self) -> int:
-        """How many images the shape promises."""
-        text, datatype = bytes(self._tensor.shape), self._tensor.datatype
-        shape = decode_json(_SHAPE, text, '"shape": [1, …]') if len(text) < _LIST_BYTES else []
-        rest = {TENSOR: (list(self._shape),), FILES: ([], [1])}.get(datatype, ())
-        if not shape or shape[0] < 1 or shape[1:] not in rest:
-            found = f"{datatype} {text.decode()}"[:_TOLD_CHARACTERS]
-            dimensions = ", ".join(map(str, self._shape))
-            raise BadTensor(
-                f"the model does not take {found}: send {TENSOR} [N, {dimensions}] for pixels, or"
-                f" {FILES} [N] for image files"
-            )
-        _check_count(shape[0], self._max_images)
-        return shape[0]
-
-    def _check_size(self) -> None:
-        """Data in one place, and there as many as announced."""
-        behind = len(self._body) - self._start
-        if self._data is not None:
-            if behind or self._size is not None:
-                raise BadTensor("the input has data in the JSON and behind it: send one of them")
-        elif not behind and self._size is None:
-            raise BadTensor(
-                f"the input has no data: send them in the JSON, or behind it with {JSON_LENGTH}"
-            )
-        elif isinstance(self._size, int) and self._size != behind:
-            raise BadTensor(
-                f"binary_data_size is {self._size}, and {behind} bytes are behind the JSON, which"
-                f" ends where {JSON_LENGTH} says"
-            )
-
-    def _files(self, count: int) -> Sequence[Source]:
-        if self._data is not None:
-            return base64_elements(self._data, count)
-        if isinstance(self._size, str):
-            return listed_elements(self._body, self._start, count, self._size)
-        if self._size is None and count == 1:
-            whole = single_element(self._body, self._start)
-            if whole is not None:
-                return (whole,)
-        return prefixed_elements(self._body, self._start, count)

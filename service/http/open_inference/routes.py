@@ -6,6 +6,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from service.http.current import current_endpoints, current_service
+from service.http.endpoints import rule_of
 from service.http.health import check_ready
 from service.http.open_inference.descriptions import (
     IndexedModel,
@@ -89,7 +90,7 @@ def _json(content: Any) -> Response:
 
 
 for _model in MODELS:
-    _rule = _model.replace("{", "<").replace("}", ">")
+    _rule = rule_of(_model)
     blueprint.add_url_rule(_rule, view_func=metadata)
     blueprint.add_url_rule(f"{_rule}/ready", view_func=ready)
     blueprint.add_url_rule(f"{_rule}/config", view_func=config)

@@ -5,7 +5,7 @@ import sys
 import msgspec
 
 import service
-from service.http.open_inference.requests import JSON_LENGTH
+from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi.operations import JsonObject, shared_responses, text_of
 from service.http.openapi.parameters import PARAMETERS
 from service.http.openapi.paths import paths

@@ -17,7 +17,7 @@ from service.http.open_inference.descriptions import (
     TensorMetadata,
     VersionPolicy,
 )
-from service.http.open_inference.requests import TENSOR
+from service.http.open_inference.inputs import TENSOR
 from service.http.open_inference.statistics import statistics
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from service.http.open_inference.infer import MODELS
-from service.http.open_inference.requests import JSON_LENGTH
+from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.bodies import BYTES, IMAGE_ERRORS, REQUEST_ERRORS, binary, json_body
 from service.http.openapi.operations import (

@@ -141,8 +141,8 @@ def _curl(document: JsonObject, address: str, method: str, path: str) -> str:
     asked = [f"{one['name']}={one['example']}" for one in parameters if one["in"] == "query"]
     root = document["servers"][0]["url"] if "servers" in document else ""
     target = address + root + path
-    words = [*_body_words(operation), target + (f"?{asked[0]}" if asked else "")]
-    return shlex.join(["curl", *words])
+    words = _body_words(operation) or ([] if method == "GET" else ["-X", method])
+    return shlex.join(["curl", *words, target + (f"?{asked[0]}" if asked else "")])
 
 
 def _body_words(operation: JsonObject) -> list[str]:
@@ -154,6 +154,7 @@ def _body_words(operation: JsonObject) -> list[str]:
         field = next(iter(described["schema"]["properties"]))
         return ["-F", f"{field}=@a.jpg", "-F", f"{field}=@b.jpg"]
     header = ["-H", f"Content-Type: {media_type}"]
-    if "example" in described:
-        return [*header, "-d", json.dumps(described["example"])]
+    examples = [example["value"] for example in described.get("examples", {}).values()]
+    if examples:
+        return [*header, "-d", json.dumps(examples[0])]
     return [*header, "--data-binary", "@cat.jpg"]

@@ -1,6 +1,6 @@
 """The parameters of paths, query strings and heads."""
 
-from service.http.open_inference.requests import JSON_LENGTH
+from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.serving.models import VERSION
@@ -28,7 +28,7 @@ def _part(name: str, description: str, example: str) -> JsonObject:
     }
 
 
-def _header(name: str, description: str, schema: JsonObject, example: str | int) -> JsonObject:
+def _header(name: str, description: str, schema: JsonObject, example: str) -> JsonObject:
     return {
         "name": name,
         "in": "header",
@@ -57,9 +57,10 @@ PARAMETERS: JsonObject = {
     "JsonLength": _header(
         JSON_LENGTH,
         "How many bytes of the body are JSON; the input's bytes follow. With 0, all of the body is"
-        " the input, such as an image file. Without it, all of the body is JSON.",
-        {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999},
-        154,
+        " the input, such as an image file. Without it, or with nothing in it, all of the body is"
+        " JSON.",
+        {"type": "string", "pattern": "^[0-9]{0,15}$"},
+        "154",
     ),
     "RequestId": _header(
         "X-Request-ID",

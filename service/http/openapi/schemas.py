@@ -4,6 +4,7 @@ By hand are those of requests that are read piece by piece, so that no type has 
 """
 
 from inspect import cleandoc
+from typing import Any
 
 import msgspec
 
@@ -41,7 +42,25 @@ _TYPES = (
 def schemas(settings: Settings) -> JsonObject:
     """All of them, by name."""
     _, found = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
-    return {name: _in_markdown(schema) for name, schema in found.items()} | _requests(settings)
+    made = {name: _in_markdown(_plain(schema)) for name, schema in found.items()}
+    return made | _requests(settings)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as generators of clients read them: no ``items: false``, and none without items.
+
+    ``maxItems`` says the same.
+    """
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {name: _plain(inner) for name, inner in value.items()}
+    if plain.get("items") is False:
+        del plain["items"]
+    elif plain.get("type") == "array" and "prefixItems" not in plain:
+        plain.setdefault("items", {})
+    return plain
 
 
 def _in_markdown(schema: JsonObject) -> JsonObject:
@@ -122,7 +141,7 @@ _PARTS_OF_INFERENCE: JsonObject = {
             "name": {"const": INPUT_NAME},
             "datatype": {"enum": ["UINT8", "BYTES"]},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
-            "data": {"type": "array", "minItems": 1},
+            "data": {"type": "array", "items": {}, "minItems": 1},
             "parameters": {
                 "type": ["object", "null"],
                 "properties": {"binary_data_size": {"type": ["integer", "string", "null"]}},

@@ -62,6 +62,9 @@ def answers_afterwards(server: Server) -> Iterator[None]:
         (b'{"inputs": ' + b'[{"data": ' * 150_000, "JSON cannot be read"),
         (as_json(pixels(NUMBERS), outputs=5), 'send "outputs": [{"name": "probabilities"}]'),
         (as_json(pixels(NUMBERS), parameters=[]), "`$.parameters`"),
+        (as_json(pixels(NUMBERS, "?")).replace(b"?", b"\xff" * 2000), "UINT8"),
+        (as_json(pixels(NUMBERS), outputs="?").replace(b"?", b"\xff"), "JSON cannot be read"),
+        (as_json(files(data=["?"])).replace(b"?", b"\xff"), "JSON cannot be read"),
     ],
 )
 def test_json_that_is_no_request(server: Server, body: bytes, part: str) -> None:
@@ -255,11 +258,12 @@ def test_a_large_hostile_body_takes_neither_time_nor_memory(
 ) -> None:
     """30 MB where a few kilobytes are expected."""
     before = server.resident()
+    server.forget_peak()
     data = b"[" + filler * (30_000_000 // len(filler)) + filler[:-1] + b"]"
     begun = time.monotonic()
     assert_error(post(server, as_json(tensor).replace(b"[0]", data)), 400, "expected")
     assert time.monotonic() - begun < 10
-    assert server.resident() - before < 200_000_000
+    assert server.peak() - before < 100_000_000  # asyncio's worker joins the pieces of a body
 
 
 @pytest.mark.parametrize(

@@ -418,7 +418,6 @@ def test_options(server: Server) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nothing",
         "/predict/",
         "/predict//",

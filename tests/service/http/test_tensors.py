@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -126,6 +127,30 @@ def test_a_large_hostile_array_takes_no_time(text: bytes) -> None:
     with pytest.raises(BadTensor):
         json_tensor(data, (64, 32, 32, 3), flat=True)
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        (b"[1," + b" " * 20_000_000 + b"2,3]", True),
+        (b"[1,2,3" + b"0" * 20_000_000 + b"]", False),
+        (b'[1,2,"' + b"3" * 20_000_000 + b'"]', False),
+    ],
+    ids=["blanks", "digits", "text"],
+)
+def test_a_large_body_is_not_copied(text: bytes, fits: bool) -> None:
+    data = raw(text)
+    tracemalloc.start()
+    try:
+        if fits:
+            assert json_tensor(data, (3,)).tolist() == [1, 2, 3]
+        else:
+            with pytest.raises(BadTensor):
+                json_tensor(data, (3,))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
 
 
 def test_bytes_are_not_copied() -> None:

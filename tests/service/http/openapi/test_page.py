@@ -1,18 +1,34 @@
 """The page that shows the description: whole, safe, and without anything from elsewhere."""
 
 import base64
+import os
 import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
 from hashlib import sha256
 from html import unescape
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from service.http.openapi.document import document
 from service.http.openapi.page import content_security_policy, render
-from service.settings import Settings
+from service.settings import DEFAULT_MODEL, Settings
+from tests.images import encode, photograph
+from tests.server import start_server
 
 ADDRESS = "http://127.0.0.1:8000"
 DOCUMENT = document(Settings())
 PAGE = render(DOCUMENT, ADDRESS)
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            yield path, operation
 
 
 def test_every_operation_status_parameter_and_field_is_there() -> None:
@@ -37,6 +53,32 @@ def test_every_operation_has_its_line_with_curl() -> None:
     assert "--data-binary @cat.jpg" in single
     (batch,) = [line for line in lines if "/predict/batch" in line]
     assert "-F images=@a.jpg" in batch
+
+
+def test_each_line_with_curl_gets_its_answer(tmp_path: Path) -> None:
+    """From the default model, as its reader would try it."""
+    if shutil.which("curl") is None:
+        pytest.skip("THE LINES WITH CURL ARE NOT TESTED: there is no curl")
+    for name in ("cat.jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(encode(photograph(1, 40, 60), "JPEG"))
+    articles = r'<article id="([^"]+)">.*?<pre class="curl">(.*?)</pre>'
+    lines = {name: unescape(line) for name, line in re.findall(articles, PAGE, re.DOTALL)}
+    with start_server(DEFAULT_MODEL) as server:
+        address = f"http://127.0.0.1:{server.port}"
+        for path, operation in operations():
+            line = lines[operation["operationId"].replace("_", "-")]
+            words = shlex.split(line.replace(ADDRESS, address))
+            told = subprocess.run(
+                [*words, "--silent", "--output", "answer", "--write-out", "%{http_code}"],
+                cwd=tmp_path,
+                env={**os.environ, "NO_PROXY": "127.0.0.1"},
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
+            refused = "404" if "{label}" in path else "400"
+            assert told.stdout == ("200" if "200" in operation["responses"] else refused), line
 
 
 def test_links_lead_somewhere() -> None:
