@@ -224,7 +224,6 @@ class Pipeline:
                 outcomes |= dict.fromkeys(places, error)
             else:
                 outcomes |= dict(zip(places, found, strict=True))
-        _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
 
 
@@ -259,14 +258,6 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
         context.add_phase("inference", spent)
         context.add_phase("wait", waited[key])
     return outputs
-
-
-def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None:
-    """Tell the operator of answers that are none: one line for each request."""
-    invalid = [batch[place] for place in outcomes if isinstance(outcomes[place], InvalidAnswer)]
-    versions = {one.context.request_id: one.classifier.card.version for one in invalid}
-    for request_id, version in versions.items():
-        log_invalid(request_id, version)
 
 
 def log_invalid(request_id: str, version: str) -> None:
