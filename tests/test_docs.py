@@ -258,7 +258,7 @@ def test_training_options_that_pages_speak_of_exist() -> None:
         )
     ]
     spoken = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join([training, *commands])))
-    assert spoken <= options_of("training")
+    assert spoken <= options_of("training") | options_of("training", "familiarity")
 
 
 def test_the_version_has_its_section_in_the_changelog() -> None:

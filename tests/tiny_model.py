@@ -12,6 +12,7 @@ from service.inference.contract import (
     METADATA_KEY,
     NOTHING_MEASURED,
     Activation,
+    Familiarity,
     InputSpec,
     ModelCard,
     Provenance,
@@ -28,9 +29,11 @@ def make_card(
     resize: ResizeRule = "stretch",
     version: str = "test-1",
     activation: Activation = "softmax",
+    *,
+    familiarity: Familiarity | None = None,
 ) -> ModelCard:
     return ModelCard(
-        schema=1,
+        schema=1 if familiarity is None else 2,
         name="tiny",
         version=version,
         labels=labels,
@@ -39,6 +42,7 @@ def make_card(
         temperature=1.0,
         training_data=TrainingData(name="none", licence="none", images={}),
         figures=NOTHING_MEASURED,
+        familiarity=familiarity,
         provenance=Provenance(
             created=time.strftime("%FT%TZ", time.gmtime()), command="", config={}, libraries={}
         ),
@@ -50,8 +54,14 @@ def make_graph(
     size: tuple[int, int] = (8, 8),
     sharpness: float = 8.0,
     activation: Activation = "softmax",
+    *,
+    familiarity: bool = False,
 ) -> onnx.ModelProto:
-    """activation(sharpness x mean colour / 255): the more red, the more probably ``red``."""
+    """activation(sharpness x mean colour / 255): the more red, the more probably ``red``.
+
+    ``familiarity``: with that output too, the mean of the strongest colour / 255: black is unlike
+    anything.
+    """
     weights = np.zeros((3, outputs), np.float32)
     weights[np.arange(3), np.arange(3) % outputs] = sharpness / 255
     nodes = [
@@ -70,6 +80,15 @@ def make_graph(
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", outputs])],
         [numpy_helper.from_array(weights, "weights")],
     )
+    if familiarity:
+        graph.node.extend(
+            [
+                helper.make_node("ReduceMax", ["means"], ["strongest"], axes=[1], keepdims=0),
+                helper.make_node("Div", ["strongest", "white"], ["familiarity"]),
+            ]
+        )
+        graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "white"))
+        graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["N"]))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
 
 
@@ -83,3 +102,9 @@ def write_model(
         helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, path)
     return path
+
+
+def write_with_familiarity(path: Path, threshold: float = 0.1, version: str = "test-1") -> Path:
+    """Write a model that gives familiarity; below the threshold an image is unfamiliar."""
+    card = make_card(version=version, familiarity=Familiarity(threshold, 1000, 0.1))
+    return write_model(path, card, make_graph(familiarity=True))

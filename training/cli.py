@@ -105,6 +105,36 @@ def adopt(words: Sequence[str]) -> None:
     run(options, [*words])
 
 
+def familiarity(words: Sequence[str]) -> None:
+    """Let a model file tell how like its training images an image is."""
+    parser = Parser(
+        "python -m training familiarity",
+        description="Add the output `familiarity` to a model file that was made without it, or "
+        "make it anew. Its probabilities stay as they are. Models that are trained or adopted "
+        "with --data have it from the start.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="the folder it was trained on"
+    )
+    parser.add_argument(
+        "--strangers",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="images of something else: how well each folder's are told from the test images is "
+        "measured for the card",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the file to write (default: MODEL itself)"
+    )
+    options = parser.parse_args(words)
+    from training.export.retrofit import add_familiarity  # --help needs none of it
+
+    add_familiarity(options)
+
+
 def benchmark(words: Sequence[str]) -> None:
     """Train the documented networks on CIFAR-10 and print their table (hours)."""
     from training.benchmark import ROWS  # needs no TensorFlow yet
@@ -139,6 +169,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "adopt": adopt,
     "evaluate": evaluate,
+    "familiarity": familiarity,
     "benchmark": benchmark,
     "report": report,
     "explain": explain,

@@ -37,5 +37,9 @@ class ExportError(TrainingError):
     """The model file cannot be written, or is not what it should be."""
 
 
+class FamiliarityError(TrainingError):
+    """A model cannot be given familiarity."""
+
+
 class Stopped(TrainingError):
     """Ctrl-C during the training; the last checkpoint stands."""

@@ -49,11 +49,18 @@ class ModelName(msgspec.Struct, frozen=True):
         return cls(classifier.card.name, classifier.card.version)
 
 
+# Of a model without familiarity, an answer has neither.
+Familiarity = Annotated[float, Meta(ge=0, le=1)] | UnsetType
+Unfamiliar = bool | UnsetType
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """The predictions for one image, most probable first."""
+    """The predictions for one image, most probable first; its familiarity if the model tells."""
 
     model: ModelName
     predictions: list[Prediction]
+    familiarity: Familiarity = UNSET
+    unfamiliar: Unfamiliar = UNSET
 
 
 class FileResult(msgspec.Struct, frozen=True):
@@ -61,6 +68,8 @@ class FileResult(msgspec.Struct, frozen=True):
 
     filename: str
     predictions: list[Prediction] | UnsetType = UNSET
+    familiarity: Familiarity = UNSET
+    unfamiliar: Unfamiliar = UNSET
     problem: Problem | UnsetType = UNSET
 
 
@@ -131,9 +140,8 @@ class PredictFormat:
         classifier = self._models.find(request.arguments)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
-            answer = Answer(
-                ModelName.of(classifier), predictions(classifier, outcomes[0], selection)
-            )
+            ranked = predictions(classifier, outcomes[0], selection)
+            answer = Answer(ModelName.of(classifier), ranked, *familiarity(classifier, outcomes[0]))
             return Response(200, JSON, msgspec.json.encode(answer))
 
         return Task((image,), classifier, encode)
@@ -171,7 +179,14 @@ def predictions(classifier: Classifier, outcome: Outcome, selection: Selection) 
     """
     if isinstance(outcome, Exception):
         raise outcome
-    return classifier.rank(outcome, selection)
+    return classifier.rank(outcome.row, selection)
+
+
+def familiarity(classifier: Classifier, outcome: Outcome) -> tuple[Familiarity, Unfamiliar]:
+    """How familiar an image looks to its model, and whether that is below the threshold."""
+    if isinstance(outcome, Exception) or outcome.familiarity is None:
+        return UNSET, UNSET
+    return outcome.familiarity, classifier.is_unfamiliar(outcome.familiarity)
 
 
 def _source(file: Upload) -> Source:
@@ -186,7 +201,8 @@ def _result(
 ) -> FileResult:
     if isinstance(outcome, OF_ONE_IMAGE):
         return FileResult(file.filename, problem=problem_of(outcome))
-    return FileResult(file.filename, predictions(classifier, outcome, selection))
+    ranked = predictions(classifier, outcome, selection)
+    return FileResult(file.filename, ranked, *familiarity(classifier, outcome))
 
 
 def _image_in_json(body: bytes, selection: Selection) -> tuple[bytes, Selection]:

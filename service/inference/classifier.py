@@ -1,4 +1,4 @@
-"""The only user of onnxruntime: a model file in, probabilities out."""
+"""The only user of onnxruntime: a model file in, probabilities and familiarity out."""
 
 import io
 import logging
@@ -8,14 +8,20 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, ModelCard
+from service.inference.contract import (
+    FAMILIARITY_NAME,
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    ModelCard,
+)
 from service.inference.errors import (
     CardError,
     ContractMismatch,
@@ -35,6 +41,9 @@ CPU = "CPUExecutionProvider"
 TIMED = 3
 # How far a probability, or the sum of all, may be from where it has to be.
 TOLERANCE = 1e-3
+# Of a familiarity: as many as a float32 below 1 has.
+_DECIMALS = 6
+_WITH_FAMILIARITY = (OUTPUT_NAME, FAMILIARITY_NAME)
 _CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 # What onnxruntime raises when it opens a file; its exceptions share no base but these.
@@ -73,8 +82,19 @@ class Selection(msgspec.Struct, frozen=True):
 ALL = Selection()
 
 
+class Outputs(NamedTuple):
+    """What the graph gives for N images.
+
+    ``probabilities``: float32 [N, labels]. ``familiarity``: float64 [N] in 0..1, the share of
+    held-back images that are less like the training images; None of a model without it.
+    """
+
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float64] | None
+
+
 class Classifier:
-    """An opened model. ``predict`` may be called from several threads at once.
+    """An opened model. ``run`` and ``predict`` may be called from several threads at once.
 
     ``card``: what the file says of itself; ``seconds_per_image``: one inference, as measured when
     the model was opened; ``providers``: what computes, the first of them as much as it can.
@@ -82,6 +102,7 @@ class Classifier:
 
     def __init__(self, session: ort.InferenceSession, card: ModelCard) -> None:
         self._session = session
+        self._outputs = [OUTPUT_NAME] if card.familiarity is None else [*_WITH_FAMILIARITY]
         self.card = card
         self.seconds_per_image = 0.0
         self.providers: tuple[str, ...] = tuple(session.get_providers())
@@ -141,11 +162,15 @@ class Classifier:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the images that ``predict`` takes."""
+        """(height, width) of the images that ``run`` takes."""
         return self.card.input.height, self.card.input.width
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 [N, labels], of images, uint8 [N, height, width, 3] RGB.
+        """Probabilities alone, float32 [N, labels]; the rest is as of ``run``."""
+        return self.run(images).probabilities
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """What the model answers to images, uint8 [N, height, width, 3] RGB.
 
         Raises:
             ValueError: the array is not of that shape and type.
@@ -156,8 +181,15 @@ class Classifier:
                 f"images are {images.dtype} {list(images.shape)},"
                 f" uint8 [N, {', '.join(map(str, expected))}] expected"
             )
-        (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})
-        return np.asarray(probabilities, dtype=np.float32)
+        probabilities, *others = self._session.run(self._outputs, {INPUT_NAME: images})
+        # The graph's float32 is not quite the share it stands for: 0.01 would be below 0.01.
+        shares = np.asarray(others[0], np.float64).round(_DECIMALS) if others else None
+        return Outputs(np.asarray(probabilities, np.float32), shares)
+
+    def is_unfamiliar(self, familiarity: float) -> bool:
+        """Whether an image with this familiarity is unlike what the model was made for."""
+        told = self.card.familiarity
+        return told is not None and familiarity < told.threshold
 
     def rank(
         self, probabilities: NDArray[np.float32], selection: Selection = ALL
@@ -182,11 +214,12 @@ class Classifier:
         """Answer a black image: the first time allocates everything, the next ones are timed.
 
         Raises:
-            ContractMismatch: the answer is not one row of probabilities, one per label.
+            ContractMismatch: the answer is not one row of probabilities, one per label, with a
+                familiarity where the card has it.
         """
         try:
             black = np.zeros((1, *self.input_size, 3), np.uint8)
-            answer = self.predict(black)
+            answer, familiarity = self.run(black)
             self.seconds_per_image = min(self._seconds(black) for _ in range(TIMED))
         except _OPEN_ERRORS as error:
             raise ModelUnreadable(f"the model does not answer: {error}") from error
@@ -208,10 +241,15 @@ class Classifier:
                 f" {answer.sum():.3g}, not 1: if each label stands alone, its card has to say"
                 ' "activation": "sigmoid"'
             )
+        if familiarity is not None and not _are_shares(familiarity, 1):
+            raise ContractMismatch(
+                f"the familiarity of a black image is {list(familiarity.shape)}"
+                f" {familiarity.ravel()[:3].tolist()}, where one number from 0 to 1 is promised"
+            )
 
     def _seconds(self, images: NDArray[np.uint8]) -> float:
         begun = time.perf_counter()
-        self.predict(images)
+        self.run(images)
         return time.perf_counter() - begun
 
 
@@ -283,19 +321,27 @@ def _open_session(
     return session
 
 
+def _are_shares(values: NDArray[np.float64], count: int) -> bool:
+    """Whether these are so many numbers from 0 to 1."""
+    return values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
+
+
 def _check_graph(session: ort.InferenceSession, card: ModelCard) -> None:
-    height, width = card.input.height, card.input.width
-    promised: tuple[tuple[Any, str, str, list[int] | None], ...] = (
-        (session.get_inputs(), INPUT_NAME, "tensor(uint8)", [height, width, 3]),
-        (session.get_outputs(), OUTPUT_NAME, "tensor(float)", None),
-    )
-    for nodes, name, kind, shape in promised:
-        found = [(node.name, node.type) for node in nodes]
+    size = f"{card.input.height}, {card.input.width}, 3"
+    promised = {INPUT_NAME: ("tensor(uint8)", size), OUTPUT_NAME: ("tensor(float)", "labels")}
+    if card.familiarity is not None:
+        promised[FAMILIARITY_NAME] = ("tensor(float)", "")
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    found = [(node.name, node.type) for node in nodes]
+    # The batch is free; the width of the output is checked on a real answer.
+    fits = found == [(name, kind) for name, (kind, _) in promised.items()]
+    free = not any(isinstance(node.shape[0], int) for node in nodes if node.shape)
+    if not (fits and free and nodes[0].shape[1:] == [card.input.height, card.input.width, 3]):
         shapes = [node.shape for node in nodes]
-        # The batch is free; the width of the output is checked on a real answer.
-        fits = found == [(name, kind)] and not isinstance(shapes[0][0], int)
-        if not fits or (shape is not None and shapes[0][1:] != shape):
-            raise ContractMismatch(
-                f"the graph has {found} of shape {shapes} where the card promises"
-                f" {name}: {kind} [N, {', '.join(map(str, shape)) if shape else 'labels'}]"
-            )
+        wanted = [
+            f"{name}: {kind} [N{', ' * bool(rest)}{rest}]"
+            for name, (kind, rest) in promised.items()
+        ]
+        raise ContractMismatch(
+            f"the graph has {found} of shape {shapes} where the card promises {', '.join(wanted)}"
+        )

@@ -14,6 +14,7 @@ from service.inference.errors import CardError
 METADATA_KEY = "labelserve.card"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
+FAMILIARITY_NAME = "familiarity"
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -100,6 +101,37 @@ class Figures(_Part, frozen=True):
 NOTHING_MEASURED = Figures("none", 0, None, None, None, {})
 
 
+class StrangerFigures(_Part, frozen=True):
+    """How well familiarity tells ``images`` of something else from images of the labels.
+
+    ``auroc``: how often an image of the labels is the more familiar of the two, 0..1. ``passed``:
+    the share of strangers that are more familiar than the strangest 5 % of images of the labels.
+    """
+
+    images: int
+    auroc: float
+    passed: float
+
+
+class Familiarity(_Part, frozen=True, omit_defaults=True):
+    """What the second output says, and how far it can be trusted.
+
+    An image whose familiarity is below ``threshold`` is called unfamiliar. ``held_back``: how many
+    images the familiarity is a share of. ``false_alarms``: the share of the images behind
+    ``figures`` that are called unfamiliar, None where it was not measured. ``strangers``: by the
+    name of a set of images of something else.
+    """
+
+    threshold: float
+    held_back: int
+    false_alarms: float | None
+    strangers: dict[str, StrangerFigures] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"familiarity.threshold: {self.threshold} is not 0 to 1")
+
+
 class Provenance(_Part, frozen=True, omit_defaults=True):
     """How the file came to be: ISO 8601 UTC date, the command, its whole configuration.
 
@@ -120,10 +152,12 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
     """All that a model file says about itself.
 
     ``activation``: what makes the probabilities. Those of ``softmax`` sum to 1; with ``sigmoid``
-    each label's stands alone, and an image may have several labels, or none.
+    each label's stands alone, and an image may have several labels, or none. ``familiarity`` is
+    there where the graph has that output, and only then the schema is 2: what has no need of it
+    can be read by a service that is older.
     """
 
-    schema: Literal[1]  # required, so that a file without it is refused
+    schema: Literal[1, 2]  # required, so that a file without it is refused
     name: str
     version: str
     labels: tuple[str, ...]
@@ -132,9 +166,12 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float
     training_data: TrainingData
     figures: Figures
+    familiarity: Familiarity | None = None
     provenance: Provenance
 
     def __post_init__(self) -> None:
+        if (self.schema == 2) != (self.familiarity is not None):
+            raise ValueError("schema 2 is a card with familiarity, schema 1 one without it")
         if len(self.labels) < 2:
             raise ValueError(f"{len(self.labels)} labels, 2 are the least")
         if len(set(self.labels)) != len(self.labels) or "" in self.labels:

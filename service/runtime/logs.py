@@ -137,6 +137,9 @@ def log_request(record: RequestRecord) -> None:
     if len(record.top) == 1:
         label, probability = record.top[0]
         fields |= {"label": label, "probability": round(probability, 4)}
+    if len(record.familiarity) == 1:
+        familiarity, unfamiliar = record.familiarity[0]
+        fields |= {"familiarity": round(familiarity, 4), "unfamiliar": unfamiliar}
     handler = _json_handler()
     if handler is None:
         _REQUESTS.info("request", extra={"fields": fields})

@@ -25,6 +25,9 @@ _BYTES = tuple(4**power * 1024 for power in range(8))  # 1 KiB to 16 MiB
 _PIXELS = (1e3, 1e4, 1e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7)
 _PROBABILITIES = tuple(step / 10 for step in range(1, 11))
 
+# Finer where images are unfamiliar; of images like the training images, all shares are as frequent.
+_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+
 # These series exist from the start, at 0: Prometheus does not see the first step of a series that
 # begins with it.
 _STATUSES = (200, 429, 499, 500, 503, 504)
@@ -133,6 +136,12 @@ class Metrics:
         self.top_probability = self._histogram(
             "top_probability", "Probability of the most probable label.", _PROBABILITIES
         )
+        self.familiarity = self._histogram(
+            "familiarity", "Share of held-back images that look stranger.", _SHARES
+        )
+        self.unfamiliar = self._counter(
+            "unfamiliar", "Images below the familiarity that the model's card sets as a threshold."
+        )
         self.model_info = self._gauge(
             "model_info", "1 for the model that answers.", "livemax", "name", "version"
         )
@@ -193,6 +202,9 @@ class Metrics:
         for label, times in prometheus.counted(label for label, _ in top).items():
             self._predictions(label if label in self._named_labels else OTHER_LABELS).inc(times)
         prometheus.observe_all(self.top_probability, [probability for _, probability in top])
+        looked = [one for record in records for one in record.familiarity]
+        prometheus.observe_all(self.familiarity, [share for share, _ in looked])
+        self.unfamiliar.inc(sum(unfamiliar for _, unfamiliar in looked))
 
     def to_text(self) -> bytes:
         """Prometheus' text format, over all workers."""

@@ -8,8 +8,9 @@ class RequestRecord(NamedTuple):
 
     ``phases`` maps decode, wait, inference and background (for tasks behind all others) to the
     seconds spent there. ``images`` has (bytes, pixels) of each decoded image, ``top`` the most
-    probable label of each and its probability. ``problem`` is the short name of the refusal, if it
-    was refused.
+    probable label of each and its probability, ``familiarity`` that of each and whether it is
+    unfamiliar, of a model that has it. ``problem`` is the short name of the refusal, if it was
+    refused.
     """
 
     request_id: str
@@ -22,4 +23,5 @@ class RequestRecord(NamedTuple):
     phases: dict[str, float]
     images: list[tuple[int, int]]
     top: list[tuple[str, float]]
+    familiarity: list[tuple[float, bool]]
     problem: str | None

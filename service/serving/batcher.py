@@ -19,6 +19,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from service.inference.classifier import Classifier
+from service.inference.errors import InvalidAnswer
 from service.serving.background import Background
 from service.serving.context import RequestContext
 from service.serving.errors import MissingImage
@@ -34,6 +35,7 @@ from service.serving.pipeline import (
     Source,
     Task,
     awaited,
+    log_invalid,
 )
 from service.serving.responses import Response
 
@@ -107,7 +109,7 @@ class Batcher:
                 self._predict([one for one in images if isinstance(one, Decoded)], request.context)
             )
             outcomes += [next(predicted) if isinstance(one, Decoded) else one for one in images]
-        return task.encode(outcomes)
+        return _encoded(task, outcomes, request.context)
 
     def _decoded(
         self, source: Source, classifier: Classifier, context: RequestContext
@@ -188,7 +190,7 @@ class Batcher:
         if isinstance(task, BackgroundTask):
             loop.background.submit(self._answer_in_background, task, context, done)
             return
-        work = _Work(task, context, partial(self._finish, task, done))
+        work = _Work(task, context, partial(self._finish, task, context, done))
         if since is None and sum(isinstance(one, bytes) for one in task.images) > 1:
             loop.openers.submit(self._go_on, work)
         else:
@@ -253,14 +255,18 @@ class Batcher:
             self._loop.openers.submit(self._go_on, work)
 
     def _finish(
-        self, task: Task, done: Callable[[Answer], None], found: Sequence[Outcome] | Exception
+        self,
+        task: Task,
+        context: RequestContext,
+        done: Callable[[Answer], None],
+        found: Sequence[Outcome] | Exception,
     ) -> None:
         """Every image of a request has its outcome: write the answer, on the event loop."""
         assert self._loop is not None  # noqa: S101
         if isinstance(found, Exception):
             self._loop.call_soon(partial(done, found))
         else:
-            self._loop.call_soon(partial(_encode, task, found, done))
+            self._loop.call_soon(partial(_deliver_encoded, task, found, context, done))
 
     def _add(self, decoded: Decoded, done: Done) -> None:
         assert self._loop is not None  # noqa: S101
@@ -433,9 +439,21 @@ def _task(request: PredictRequest, read: Read) -> Task | BackgroundTask:
     return task
 
 
-def _encode(task: Task, found: Sequence[Outcome], done: Callable[[Answer], None]) -> None:
+def _encoded(task: Task, outcomes: Sequence[Outcome], context: RequestContext) -> Response:
+    """The answer; the operator is told of a model that has none for an image, once a request."""
+    if any(isinstance(one, InvalidAnswer) for one in outcomes):
+        log_invalid(context.request_id, task.classifier.card.version)
+    return task.encode(outcomes)
+
+
+def _deliver_encoded(
+    task: Task,
+    outcomes: Sequence[Outcome],
+    context: RequestContext,
+    done: Callable[[Answer], None],
+) -> None:
     try:
-        answer: Answer = task.encode(found)
+        answer: Answer = _encoded(task, outcomes, context)
     except Exception as error:  # noqa: BLE001  the client gets an answer
         answer = error
     done(answer)

@@ -37,11 +37,11 @@ class AllHeaders(Headers, Protocol):
 class RequestContext:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
 
-    ``phases``, ``images`` and ``top`` are as of ``RequestRecord``. ``admitted``: since when
-    admission counts it; ``background``: its work is done behind all others; ``abandoned``: the
-    client has disconnected or was told that its time is over; ``ended``: when it was answered.
-    ``cors``: headers of its answer, for browsers.
-    ``error_member``: its client reads an error as one member, and no problem's members.
+    ``phases``, ``images``, ``top`` and ``familiarity`` are as of ``RequestRecord``. ``admitted``:
+    since when admission counts it; ``background``: its work is done behind all others;
+    ``abandoned``: the client has disconnected or was told that its time is over; ``ended``: when it
+    was answered. ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
+    an error as one member, and no problem's members.
     """
 
     request_id: str
@@ -56,6 +56,7 @@ class RequestContext:
     phases: dict[str, float] = field(default_factory=dict)
     images: list[tuple[int, int]] = field(default_factory=list)
     top: list[tuple[str, float]] = field(default_factory=list)
+    familiarity: list[tuple[float, bool]] = field(default_factory=list)
     problem: str | None = None
     admitted: float | None = None
     background: bool = False
@@ -127,6 +128,7 @@ class RequestContext:
             phases=self.phases,
             images=self.images,
             top=self.top,
+            familiarity=self.familiarity,
             problem=self.problem,
         )
 

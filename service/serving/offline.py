@@ -5,18 +5,27 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from tqdm import tqdm
 
-from service.inference.classifier import Classifier, Prediction, Selection
+from service.inference.classifier import Classifier, Outputs, Prediction, Selection
 from service.inference.errors import ImageError, InvalidAnswer, ModelError
 from service.inference.imaging import decode_image
 from service.runtime.machine import available_cores
 from service.serving.problems import Problem, problem_of
 
-Result = list[Prediction] | Problem
+
+class Ranked(NamedTuple):
+    """A file's predictions; its familiarity and whether it is unfamiliar, None without them."""
+
+    predictions: list[Prediction]
+    familiarity: float | None = None
+    unfamiliar: bool | None = None
+
+
+Result = Ranked | Problem
 
 _SOME_FAILED = 1
 _NO_MODEL = 2
@@ -35,7 +44,7 @@ def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) 
     classifier = _opened(model)
     if classifier is None:
         return _NO_MODEL
-    write = csv_writer(sys.stdout) if form == "csv" else jsonl_writer(sys.stdout, classifier)
+    write = (csv_writer if form == "csv" else jsonl_writer)(sys.stdout, classifier)
     failed = 0
     for file, result in tqdm(
         results(classifier, files, Selection(top_k)),
@@ -70,8 +79,7 @@ def results(
             image = decode_image(
                 file.read_bytes(), classifier.input_size, classifier.card.input.resize
             )
-            (row,) = classifier.predict(image.pixels[None])
-            ranked = classifier.rank(row, selection)
+            ranked = _ranked(classifier, classifier.run(image.pixels[None]), selection)
         except (ImageError, InvalidAnswer) as error:
             yield file, problem_of(error)
         except OSError as error:
@@ -80,17 +88,32 @@ def results(
             yield file, ranked
 
 
-def csv_writer(output: _Output) -> Any:
-    """Rows of file, rank, label, probability, problem: one a label, or one for a problem."""
+def _ranked(classifier: Classifier, outputs: Outputs, selection: Selection) -> Ranked:
+    """Of the outputs for one image."""
+    predictions = classifier.rank(outputs.probabilities[0], selection)
+    if outputs.familiarity is None:
+        return Ranked(predictions)
+    (share,) = outputs.familiarity.tolist()
+    return Ranked(predictions, share, classifier.is_unfamiliar(share))
+
+
+def csv_writer(output: _Output, classifier: Classifier) -> Any:
+    """Rows of file, rank, label, probability, problem: one a label, or one for a problem.
+
+    Of a model that has it, familiarity is one column more.
+    """
     rows = csv.writer(output, lineterminator="\n")
-    rows.writerow(["file", "rank", "label", "probability", "problem"])
+    has_familiarity = classifier.card.familiarity is not None
+    more = ["familiarity"] * has_familiarity
+    rows.writerow(["file", "rank", "label", "probability", "problem", *more])
 
     def write(file: Path, result: Result) -> None:
         if isinstance(result, Problem):
-            rows.writerow([_name(file), "", "", "", result.detail])
+            rows.writerow([_name(file), "", "", "", result.detail, *[""] * has_familiarity])
             return
-        for rank, prediction in enumerate(result, start=1):
-            rows.writerow([_name(file), rank, prediction.label, prediction.probability, ""])
+        more = [result.familiarity] * has_familiarity
+        for rank, one in enumerate(result.predictions, start=1):
+            rows.writerow([_name(file), rank, one.label, one.probability, "", *more])
 
     return write
 
@@ -100,8 +123,11 @@ def jsonl_writer(output: _Output, classifier: Classifier) -> Any:
     model = {"name": classifier.card.name, "version": classifier.card.version}
 
     def write(file: Path, result: Result) -> None:
-        key = "problem" if isinstance(result, Problem) else "predictions"
-        line = msgspec.json.encode({"file": _name(file), "model": model, key: result})
+        found: dict[str, Any] = (
+            {"problem": result} if isinstance(result, Problem) else result._asdict()
+        )
+        told = {name: value for name, value in found.items() if value is not None}
+        line = msgspec.json.encode({"file": _name(file), "model": model, **told})
         output.write(line.decode() + "\n")
 
     return write

@@ -6,6 +6,7 @@ together.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Outputs
 from service.inference.errors import ImageError, InvalidAnswer
 from service.inference.explanation import Predict
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
@@ -54,8 +55,20 @@ class PredictRequest(NamedTuple):
 # model's size), or what is wrong with it already.
 Source = bytes | NDArray[np.uint8] | Exception
 
-# The probabilities of one image, float32 [labels], or what failed.
-Outcome = NDArray[np.float32] | Exception
+
+class Answered(NamedTuple):
+    """What the model says of one image.
+
+    ``row``: its probabilities, float32 [labels]. ``familiarity``: in 0..1, None of a model without
+    it.
+    """
+
+    row: NDArray[np.float32]
+    familiarity: float | None
+
+
+# What became of one image: its answer, or what failed.
+Outcome = Answered | Exception
 # The probabilities of all images of a request, float32 [labels] each.
 Rows = list[NDArray[np.float32]]
 
@@ -85,7 +98,7 @@ class BackgroundTask(NamedTuple):
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> Rows:
-    """The rows of a request whose images are all answered, or none.
+    """The probabilities of a request whose images are all answered, or none.
 
     Raises:
         Exception: the first outcome that is one; among several images it says which it is.
@@ -96,7 +109,7 @@ def rows_of(outcomes: Sequence[Outcome]) -> Rows:
             raise type(outcome)(f"image {place} of {len(outcomes)}: {outcome}") from outcome
         if isinstance(outcome, Exception):
             raise outcome
-        rows.append(outcome)
+        rows.append(outcome.row)
     return rows
 
 
@@ -206,12 +219,11 @@ class Pipeline:
         for places in by_model.values():
             images = [batch[place] for place in places]
             try:
-                found = _outcomes(images, _rows(images))
+                found = _outcomes(images, _outputs(images))
             except Exception as error:  # noqa: BLE001  each client gets an answer
                 outcomes |= dict.fromkeys(places, error)
             else:
                 outcomes |= dict(zip(places, found, strict=True))
-        _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
 
 
@@ -231,10 +243,10 @@ def awaited(future: "Future[T]", context: RequestContext) -> T:
         future.cancel()  # which leaves alone what is done
 
 
-def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
-    """Probabilities, float32 [N, labels], of N images for one model."""
+def _outputs(images: Sequence[Decoded]) -> Outputs:
+    """What one model answers to N images."""
     begun = time.monotonic()
-    rows = images[0].classifier.predict(np.stack([image.pixels for image in images]))
+    outputs = images[0].classifier.run(np.stack([image.pixels for image in images]))
     spent = time.monotonic() - begun
     waited: dict[int, float] = {}
     contexts: dict[int, RequestContext] = {}
@@ -245,15 +257,7 @@ def _rows(images: Sequence[Decoded]) -> NDArray[np.float32]:
     for key, context in contexts.items():
         context.add_phase("inference", spent)
         context.add_phase("wait", waited[key])
-    return rows
-
-
-def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None:
-    """Tell the operator of answers that are none: one line for each request."""
-    invalid = [batch[place] for place in outcomes if isinstance(outcomes[place], InvalidAnswer)]
-    versions = {one.context.request_id: one.classifier.card.version for one in invalid}
-    for request_id, version in versions.items():
-        log_invalid(request_id, version)
+    return outputs
 
 
 def log_invalid(request_id: str, version: str) -> None:
@@ -262,14 +266,19 @@ def log_invalid(request_id: str, version: str) -> None:
     _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
-def _outcomes(images: Sequence[Decoded], rows: NDArray[np.float32]) -> list[Outcome]:
-    """Each image's row, if it is one of numbers; its most probable label is counted and logged."""
+def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:
+    """Each image's answer, if it is one of numbers; what monitoring is told of it is noted."""
+    rows, familiarity = outputs
     outcomes: list[Outcome] = []
     best, finite = rows.argmax(axis=1).tolist(), np.isfinite(rows.sum(axis=1)).tolist()
-    for image, row, label, usable in zip(images, rows, best, finite, strict=True):
-        if usable:
-            image.context.top.append((image.classifier.card.labels[label], float(row[label])))
-            outcomes.append(row)
+    shares = [None] * len(images) if familiarity is None else familiarity.tolist()
+    for image, row, share, label, usable in zip(images, rows, shares, best, finite, strict=True):
+        if usable and (share is None or math.isfinite(share)):
+            classifier, context = image.classifier, image.context
+            context.top.append((classifier.card.labels[label], float(row[label])))
+            if share is not None:
+                context.familiarity.append((share, classifier.is_unfamiliar(share)))
+            outcomes.append(Answered(row, share))
         else:
             outcomes.append(InvalidAnswer("the model answered this image with NaN or infinity"))
     return outcomes

@@ -19,7 +19,7 @@ from tests.monitoring.prometheus import Prometheus, start_prometheus
 from tests.monitoring.tools import program
 from tests.monitoring.traffic import Traffic
 from tests.server import Server, eventually, start_server
-from tests.tiny_model import make_card, write_model
+from tests.tiny_model import write_with_familiarity
 
 # Stands for every window, an hour's and a day's too: all of the traffic fits.
 WINDOW = 120
@@ -67,7 +67,7 @@ def watched(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("monitoring")
-    model = write_model(folder / "model.onnx", make_card(version="test-1"))
+    model = write_with_familiarity(folder / "model.onnx")
     settings = {"workers": 2, "max_in_flight": 2, "model_poll_seconds": 0.3}
     with start_server(model, **settings) as server:
         target = f"127.0.0.1:{server.port}"
@@ -86,12 +86,12 @@ def watched(
 def _swap_models(server: Server, model: Path) -> None:
     """A good one, which is taken up, then a broken one, which is refused; by both workers."""
     beside = model.with_suffix(".new")
-    write_model(beside, make_card(version="test-2")).replace(model)
+    write_with_familiarity(beside, version="test-2").replace(model)
     assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 4)
     beside.write_bytes(b"no model")
     beside.replace(model)
     assert eventually(lambda: server.metric("labelserve_model_loads_total", result="refused") == 2)
-    write_model(beside, make_card(version="test-2")).replace(model)
+    write_with_familiarity(beside, version="test-2").replace(model)
     assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 6)
 
 

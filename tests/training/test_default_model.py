@@ -8,7 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard
@@ -16,6 +19,8 @@ from service.inference.imaging import decode_image
 from tests.cifar10 import cifar_test_jpegs
 from training.config import TEST_FRACTION, flag_of, from_options
 from training.data.cifar10 import LABELS
+from training.export.evaluation import outputs
+from training.export.familiarity import without_familiarity
 from training.fitting import distillation, muon
 from training.networks import whitening
 from training.options import add_options
@@ -48,17 +53,68 @@ def test_it_is_small_and_good_enough(card: ModelCard) -> None:
     assert "JPEG edition" in card.training_data.name
 
 
-def test_its_accuracy_is_the_cards(model: Classifier, card: ModelCard) -> None:
-    """On a tenth of the test images; three points are two and a half standard errors."""
+@pytest.fixture(scope="module")
+def test_images(model: Classifier) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """Labels and pixels of a tenth of the test images."""
     labels, files = zip(*cifar_test_jpegs(1000), strict=True)
-    size, rule = model.input_size, card.input.resize
-    images = np.stack([decode_image(file, size, rule).pixels for file in files])
-    rows = np.concatenate([model.predict(images[i : i + 100]) for i in range(0, len(images), 100)])
+    size, rule = model.input_size, model.card.input.resize
+    return labels, np.stack([decode_image(file, size, rule).pixels for file in files])
+
+
+def test_its_accuracy_is_the_cards(
+    model: Classifier,
+    card: ModelCard,
+    test_images: tuple[tuple[str, ...], NDArray[np.uint8]],
+) -> None:
+    """Three points are two and a half standard errors."""
+    labels, images = test_images
+    rows = outputs(model, images).probabilities
 
     right = [card.labels[best] == label for best, label in zip(rows.argmax(1), labels, strict=True)]
 
     assert Counter(labels) == dict.fromkeys(card.labels, 100)
     assert np.mean(right) == pytest.approx(card.figures.accuracy, abs=0.03)
+
+
+def test_familiarity_costs_no_probability_a_bit(
+    model: Classifier, test_images: tuple[tuple[str, ...], NDArray[np.uint8]]
+) -> None:
+    plain = without_familiarity(onnx.load(MODEL)).SerializeToString()
+    session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"])
+    for images in (test_images[1][:50], test_images[1][:1]):
+        (expected,) = session.run(None, {"image": images})
+        np.testing.assert_array_equal(model.predict(images), expected)
+
+
+def test_one_image_of_its_own_in_a_hundred_is_called_unfamiliar(
+    model: Classifier,
+    card: ModelCard,
+    test_images: tuple[tuple[str, ...], NDArray[np.uint8]],
+) -> None:
+    found = outputs(model, test_images[1]).familiarity
+    assert found is not None
+    assert 0.005 <= np.mean(found < 0.01) <= 0.02
+    assert found.mean() == pytest.approx(0.5, abs=0.05)
+    assert card.familiarity is not None
+    assert (card.familiarity.threshold, card.familiarity.held_back) == (0.01, 2000)
+    assert 0.005 <= (card.familiarity.false_alarms or 0) <= 0.02
+
+
+def test_strangers_are_told_from_its_own(card: ModelCard) -> None:
+    assert card.familiarity is not None
+    found = card.familiarity.strangers
+    assert found.keys() == {"digits", "emoji", "noise", "stamps", "textures"}
+    for name in ("noise", "textures"):
+        assert found[name].auroc >= 0.98
+    assert all(one.auroc > 0.85 and one.passed < 0.6 for one in found.values())
+
+
+def test_noise_is_unfamiliar(model: Classifier) -> None:
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 256, (100, *model.input_size, 3)).astype(np.uint8)
+    found = outputs(model, pixels).familiarity
+    assert found is not None
+    assert np.mean(found < 0.01) > 0.9
 
 
 # The card tells how the model was made, in the words of that day; what they are called now.

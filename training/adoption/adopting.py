@@ -31,10 +31,13 @@ from training.adoption.sources import Source
 from training.atomic_files import drafted, require_writable
 from training.calibration import fit_temperature, logits_of, softmax
 from training.config import publishable
+from training.data.dataset import Split
 from training.errors import AdoptionError, ConfigError
 from training.export import cards
 from training.export.answers import Answers, ask
-from training.export.evaluation import accuracy_text, figures
+from training.export.evaluation import accuracy_text, familiarity_text, figures
+from training.export.familiarity import tried
+from training.export.retrofit import halves, sample
 from training.progress import say
 
 PARITY_LIMIT = 1e-4
@@ -174,11 +177,26 @@ def _without_paths(words: list[str]) -> list[str]:
     return shown
 
 
-def _written(form: Form, card: ModelCard, parity: float, path: Path) -> ModelCard:
-    """The card as it is written, with the graph, to `path`, once the service would open it."""
+def _written(
+    form: Form,
+    card: ModelCard,
+    parity: float,
+    path: Path,
+    images: tuple[Split, Split] | None = None,
+) -> ModelCard:
+    """The card as it is written, with the graph, to `path`, once the service would open it.
+
+    `images`: what familiarity is made of (see `familiarity.tried`).
+    """
     graph = form.adapter.around(form.model, card.temperature)
+    told = None
+    if images is not None:
+        known, held_back = images
+        graph, told = tried(graph, known, held_back.images)
     card = msgspec.structs.replace(
         card,
+        schema=1 if told is None else 2,
+        familiarity=told,
         version=cards.version_of(graph, cards.now()),
         figures=msgspec.structs.replace(card.figures, parity=parity),
     )
@@ -194,7 +212,7 @@ def _measured(form: Form, card: ModelCard, path: Path, folder: Folder) -> ModelC
     """The card with figures on the folder's images, and a temperature that suits them.
 
     The temperature is that of all images. The calibration error is measured on each half of them
-    at the temperature of the other.
+    at the temperature of the other. Familiarity compares with one half, and the other is held back.
     """
     parity = card.figures.parity or 0.0
     found = ask(Classifier.load(path), folder.path)
@@ -204,7 +222,8 @@ def _measured(form: Form, card: ModelCard, path: Path, folder: Folder) -> ModelC
     split = "test" if found.is_test else "all"
     told = figures(probabilities, found.targets, card.labels, split=split, parity=parity)
     card = msgspec.structs.replace(card, temperature=temperature, figures=told)
-    return _written(form, card, parity, path)
+    with sample(*halves(folder.listing), form.adapter.size, card.input.resize) as images:
+        return _written(form, card, parity, path, images)
 
 
 def _calibrated(found: Answers) -> tuple[NDArray[np.float32], float]:
@@ -232,5 +251,6 @@ def _announce(card: ModelCard, path: Path) -> None:
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, largest "
         f"difference from the original {found.parity:.1e}\n{measured}\n"
+        f"{familiarity_text(card)}"
         f"serve it:                LABELSERVE_MODEL={shlex.quote(str(path))} python -m service"
     )

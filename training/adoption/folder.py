@@ -33,12 +33,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         """Raise DataError where it is none."""
         self.path = path
-        self._listing: Listing = list_images(parts(path).get("test", path), quiet=True)
+        self.listing: Listing = list_images(parts(path).get("test", path), quiet=True)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The folders' names, sorted: so Keras' and PyTorch's loaders number them."""
-        return self._listing.labels
+        return self.listing.labels
 
     def sample(self, names: Sequence[str], size: tuple[int, int], resize: ResizeRule) -> Sample:
         """Some of the images, evenly spread.
@@ -50,13 +50,13 @@ class Folder:
         strange = [label for label in self.labels if label not in names]
         if strange:
             raise ConfigError(f"--data: the model has no label {strange[0]!r}")
-        chosen = spread(len(self._listing.paths), SAMPLE)
-        paths = [self._listing.paths[i] for i in chosen]
+        chosen = spread(len(self.listing.paths), SAMPLE)
+        paths = [self.listing.paths[i] for i in chosen]
         places = np.array([names.index(label) for label in self.labels], np.int64)
         with closing(decoded(paths, size, resize, "some images")) as results:
             found = [
                 (result.image.pixels, target)
-                for result, target in zip(results, self._listing.targets[chosen], strict=True)
+                for result, target in zip(results, self.listing.targets[chosen], strict=True)
                 if isinstance(result, ReadFile)
             ]
         if not found:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Outputs
 from training.data.decoding import decoded
 from training.data.folders import Listing, list_images, parts
 from training.errors import DataError
@@ -31,7 +31,8 @@ class Answers:
     as indices into `labels`. `probabilities`: float32 [N, labels]. `unreadable`: files left out,
     each with the reason. `folder`: what the paths are below of. `is_test`: whether the folder
     has test images apart from others. `left_out`: how many others the model was trained on.
-    `is_seen`: whether it was trained on all of these.
+    `is_seen`: whether it was trained on all of these. `familiarity`: float64 [N], None of a model
+    without it.
     """
 
     labels: tuple[str, ...]
@@ -43,6 +44,7 @@ class Answers:
     unreadable: tuple[str, ...]
     left_out: int = 0
     is_seen: bool = False
+    familiarity: NDArray[np.float64] | None = None
 
     @property
     def said(self) -> NDArray[np.int64]:
@@ -89,22 +91,24 @@ def ask(
             "the model gives each label a probability that stands alone (activation sigmoid): "
             "images are judged by the most probable one, as folders give them one label each"
         )
-    kept, old, probabilities, broken = _answers(classifier, listing, seen, strict=strict)
+    kept, old, outputs, broken = _answers(classifier, listing, seen, strict=strict)
     if not kept:
         raise DataError(f"none of the {len(listing.paths)} images of {data} can be read")
     _tell_seen([listing.paths[i] for i, is_old in zip(kept, old, strict=True) if is_old], len(kept))
     rows = np.flatnonzero(np.logical_not(old) | all(old))
     chosen = np.array(kept)[rows]
+    shares = [one.familiarity for one in outputs if one.familiarity is not None]
     return Answers(
         labels,
         listing.folder,
         test is not None,
         tuple(listing.paths[i] for i in chosen),
         index[listing.targets[chosen]],
-        np.concatenate(probabilities)[rows],
+        np.concatenate([one.probabilities for one in outputs])[rows],
         tuple(broken),
         left_out=len(kept) - len(rows),
         is_seen=all(old),
+        familiarity=np.concatenate(shares)[rows] if shares else None,
     )
 
 
@@ -121,11 +125,11 @@ def _tell_seen(paths: Sequence[Path], images: int) -> None:
 
 def _answers(
     classifier: Classifier, listing: Listing, seen: Seen, *, strict: bool
-) -> tuple[list[int], list[bool], list[NDArray[np.float32]], list[str]]:
+) -> tuple[list[int], list[bool], list[Outputs], list[str]]:
     """Which files are readable, which are seen, the answers to them, what is wrong with others."""
     kept: list[int] = []
     old: list[bool] = []
-    answers: list[NDArray[np.float32]] = []
+    answers: list[Outputs] = []
     broken: list[str] = []
     images: list[NDArray[np.uint8]] = []
     resize = classifier.card.input.resize
@@ -141,8 +145,8 @@ def _answers(
                 old.append(seen.has(listing.paths[i], result.digest))
                 images.append(result.image.pixels)
             if len(images) == BATCH:
-                answers.append(classifier.predict(np.stack(images)))
+                answers.append(classifier.run(np.stack(images)))
                 images = []
     if images:
-        answers.append(classifier.predict(np.stack(images)))
+        answers.append(classifier.run(np.stack(images)))
     return kept, old, answers, broken

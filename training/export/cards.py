@@ -8,9 +8,10 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
+import msgspec
 import onnx
 
-from service.inference.contract import METADATA_KEY, ModelCard
+from service.inference.contract import METADATA_KEY, Figures, ModelCard
 
 LIBRARIES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -30,6 +31,15 @@ def libraries() -> dict[str, str]:
     """Versions of what makes a file."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **versions}
+
+
+def with_figures(card: ModelCard, figures: Figures, false_alarms: float | None) -> ModelCard:
+    """The card with what was measured; false alarms where it has familiarity."""
+    card = msgspec.structs.replace(card, figures=figures)
+    if card.familiarity is None:
+        return card
+    told = msgspec.structs.replace(card.familiarity, false_alarms=false_alarms)
+    return msgspec.structs.replace(card, familiarity=told)
 
 
 def save(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:

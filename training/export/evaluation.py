@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier
-from service.inference.contract import Figures, LabelFigures
+from service.inference.classifier import Classifier, Outputs
+from service.inference.contract import Figures, LabelFigures, ModelCard
 from training.calibration import calibration_error
 from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
@@ -21,11 +21,19 @@ from training.progress import bar
 BATCH = 100
 
 
-def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
-    """Probabilities, float32 [N, labels], of uint8 [N, H, W, 3], batch by batch with a bar."""
+def outputs(classifier: Classifier, images: Images) -> Outputs:
+    """What the model answers to uint8 [N, H, W, 3], batch by batch with a bar."""
     starts = range(0, len(images), BATCH)
     batches = bar(starts, desc="measuring the file", unit="batch")
-    return np.concatenate([classifier.predict(images[i : i + BATCH]) for i in batches])
+    found = [classifier.run(images[i : i + BATCH]) for i in batches]
+    probabilities = np.concatenate([one.probabilities for one in found])
+    shares = [one.familiarity for one in found if one.familiarity is not None]
+    return Outputs(probabilities, np.concatenate(shares) if shares else None)
+
+
+def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
+    """Probabilities alone, float32 [N, labels]."""
+    return outputs(classifier, images).probabilities
 
 
 def figures(
@@ -107,6 +115,24 @@ def accuracy_text(found: Figures) -> str:
         f"accuracy {100 * found.accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}, 95 % sure) "
         f"on {found.images} {found.split} images"
     )
+
+
+def unfamiliar_share(classifier: Classifier, shares: NDArray[np.float64] | None) -> float | None:
+    """How many of these familiarities, [N], are below the card's threshold, 0..1; None of none."""
+    if shares is None:
+        return None
+    return float(np.mean([classifier.is_unfamiliar(share) for share in shares.tolist()]))
+
+
+def familiarity_text(card: ModelCard) -> str:
+    """A line on familiarity, with its end; empty of a model without it."""
+    told = card.familiarity
+    if told is None:
+        return ""
+    line = f"  unfamiliar below {told.threshold:g} of {told.held_back} held-back images"
+    if told.false_alarms is not None:
+        line += f", as {told.false_alarms:.2%} of the {card.figures.split} images are"
+    return line + "\n"
 
 
 def table(found: Figures) -> str:

@@ -11,7 +11,6 @@ import shlex
 from pathlib import Path
 
 import keras
-import msgspec
 import numpy as np
 import onnx
 import tensorflow as tf
@@ -22,6 +21,7 @@ from service.inference.contract import (
     INPUT_NAME,
     NOTHING_MEASURED,
     OUTPUT_NAME,
+    Familiarity,
     Figures,
     InputSpec,
     ModelCard,
@@ -36,7 +36,15 @@ from training.data.pixels import Images
 from training.errors import ExportError
 from training.export import cards
 from training.export.conversion import to_onnx
-from training.export.evaluation import accuracy_text, figures, predict
+from training.export.evaluation import (
+    accuracy_text,
+    familiarity_text,
+    figures,
+    outputs,
+    predict,
+    unfamiliar_share,
+)
+from training.export.familiarity import tried
 from training.export.graphs import divide_logits, number_names
 from training.export.quantisation import Comparison, compare, milliseconds, quantised, why_not
 from training.networks.building import initial_weights, served_network
@@ -92,17 +100,17 @@ def export(
     limit = PRETRAINED_PARITY_LIMIT if config.network.is_pretrained else PARITY_LIMIT
     graph = convert(ServedNetwork(served_network(model, config), 1.0), config.architecture)
     with drafted(config.output) as draft:
-        plain = at_temperature(graph, temperature)
-        card = provisional_card(plain, temperature, config, dataset)
-        cards.save(plain, card, draft)
-        found = measure(draft, network, dataset, limit)
+        served = at_temperature(graph, temperature)
         if config.quantize:
-            plain, temperature = quantise(graph, draft, config, dataset)
-            card = provisional_card(plain, temperature, config, dataset)
-            cards.save(plain, card, draft)
-            found = measure(draft, network, dataset, math.inf)
-        card = msgspec.structs.replace(card, figures=found)
-        cards.save(plain, card, draft)
+            cards.save(served, provisional_card(served, temperature, config, dataset), draft)
+            measure(draft, network, dataset, limit)
+            served, temperature = quantise(graph, draft, config, dataset)
+            limit = math.inf
+        served, familiarity = tried(served, dataset.train, dataset.validation.images)
+        card = provisional_card(served, temperature, config, dataset, familiarity)
+        cards.save(served, card, draft)
+        card = cards.with_figures(card, *measure(draft, network, dataset, limit))
+        cards.save(served, card, draft)
         if Classifier.load(draft).card != card:
             raise ExportError(f"{config.output}: the card is not read as it was written")
     return card
@@ -159,28 +167,37 @@ def quantise(
     return at_temperature(small, temperature), temperature
 
 
-def measure(path: Path, network: ServedNetwork, dataset: Dataset, limit: float) -> Figures:
-    """Figures of the file at `path` on the test images.
+def measure(
+    path: Path, network: ServedNetwork, dataset: Dataset, limit: float
+) -> tuple[Figures, float | None]:
+    """Figures of the file at `path` on the test images, and the share that is unfamiliar.
 
     Raises ExportError where its probabilities differ from the network's by more than `limit`.
     """
-    probabilities = predict(Classifier.load(path), dataset.test.images)
+    classifier = Classifier.load(path)
+    probabilities, shares = outputs(classifier, dataset.test.images)
     parity = float(np.abs(probabilities - network.predict(dataset.test.images)).max())
     if not parity <= limit:
         raise ExportError(
             f"the exported graph differs from Keras by {parity:.1e}, {limit:.0e} is allowed"
         )
-    return figures(probabilities, dataset.test.targets, dataset.labels, split="test", parity=parity)
+    targets, labels = dataset.test.targets, dataset.labels
+    found = figures(probabilities, targets, labels, split="test", parity=parity)
+    return found, unfamiliar_share(classifier, shares)
 
 
 def provisional_card(
-    model: onnx.ModelProto, temperature: float, config: TrainConfig, dataset: Dataset
+    model: onnx.ModelProto,
+    temperature: float,
+    config: TrainConfig,
+    dataset: Dataset,
+    familiarity: Familiarity | None = None,
 ) -> ModelCard:
     """The card but for its figures, which only the file itself can tell."""
     created = cards.now()
     height, width = config.image_size
     return ModelCard(
-        schema=1,
+        schema=1 if familiarity is None else 2,
         name=config.model_name,
         version=cards.version_of(model, created),
         labels=dataset.labels,
@@ -188,6 +205,7 @@ def provisional_card(
         temperature=temperature,
         training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
         figures=NOTHING_MEASURED,
+        familiarity=familiarity,
         provenance=Provenance(
             created=created.isoformat(),
             command=command(config),
@@ -209,6 +227,7 @@ def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
         f"  {accuracy_text(found)}\n"
         f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
         f"largest difference from Keras {found.parity:.1e}\n"
+        f"{familiarity_text(card)}"
         f"results and mistakes:    python -m training report {name} --data {data}\n"
         f"which pixels mattered:   python -m training explain {name} IMAGE\n"
         f"serve it:                LABELSERVE_MODEL={name} python -m service"

@@ -8,7 +8,7 @@ from pathlib import Path
 from service.inference.contract import ModelCard
 from training.config import TrainConfig, run_folders
 from training.data import record
-from training.data.folders import list_splits, parts
+from training.data.folders import Listing, list_splits, parts
 from training.errors import TrainingError
 from training.progress import say
 
@@ -45,18 +45,23 @@ def seen_by(model: Path, card: ModelCard, data: Path) -> Seen:
         return Seen(digests=digests)
     if card.training_data.name != data.resolve().name or parts(data):
         return NOTHING
-    paths = _split_again(card, data)
-    if paths is None:
+    splits = splits_of(card, data)
+    if splits is None:
         say(
             f"{data} is called like the folder that the model was trained on, but does not split "
             f"as that did: how many of its images the model has seen is not known without its run "
             f"folder ({model.with_suffix('')})"
         )
-    return Seen(paths=paths or frozenset())
+        return NOTHING
+    train, validation, _ = splits
+    return Seen(paths=frozenset((*train.paths, *validation.paths)))
 
 
-def _split_again(card: ModelCard, data: Path) -> frozenset[Path] | None:
-    """Paths of the training and validation images; None where their numbers are not the card's."""
+def splits_of(card: ModelCard, data: Path) -> tuple[Listing, Listing, Listing] | None:
+    """Train, validation and test of the folder that the model was trained on, split as it was then.
+
+    None where the numbers of images are not the card's.
+    """
     options = card.provenance.config
     try:
         config = TrainConfig(
@@ -72,4 +77,4 @@ def _split_again(card: ModelCard, data: Path) -> frozenset[Path] | None:
     images = card.training_data.images
     if counts != [images.get(title) for title in ("train", "validation", "test")]:
         return None
-    return frozenset((*train.paths, *validation.paths))
+    return train, validation, test

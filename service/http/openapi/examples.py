@@ -20,6 +20,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.inputs import TENSOR
 from service.http.open_inference.statistics import statistics
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed
 from service.inference import errors as inference
@@ -27,11 +28,13 @@ from service.inference.classifier import Prediction
 from service.inference.contract import (
     INPUT_NAME,
     OUTPUT_NAME,
+    Familiarity,
     Figures,
     InputSpec,
     LabelFigures,
     ModelCard,
     Provenance,
+    StrangerFigures,
     TrainingData,
 )
 from service.inference.explanation import METHOD
@@ -76,11 +79,11 @@ IMAGE_IN_BASE64 = (
 )
 JSON_REQUEST = JsonRequest(IMAGE_IN_BASE64, top_k=3, min_probability=0.1)
 
-ANSWER = Answer(MODEL, _RANKED)
+ANSWER = Answer(MODEL, _RANKED, 0.41, False)
 BATCH_ANSWER = BatchAnswer(
     MODEL,
     [
-        FileResult("a.jpg", _RANKED),
+        FileResult("a.jpg", _RANKED, 0.004, True),
         FileResult("b.heic", problem=problem_of(inference.UnsupportedFormat("the image is HEIC"))),
     ],
 )
@@ -89,10 +92,11 @@ EXPLANATION = Explanation(
     MODEL, "cat", 0.93, METHOD, 201, ImportanceMap(2, 2, [[0.0219, 0.3271], [-0.0413, 0.0096]])
 )
 EXPLANATIONS = Explanations([EXPLANATION])
-ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
+ROOT = Root("alive", "labelserve", "0.1.0", {"predict": "predict", "docs": "docs"})
+LIVE, READY = Status("live"), Status("ready")
 HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
-    schema=1,
+    schema=2,
     name="pets",
     version="2026-11-20",
     labels=("cat", "dog"),
@@ -107,6 +111,7 @@ CARD = ModelCard(
         parity=0.0001,
         per_label={"cat": LabelFigures(0.99, 0.98, 100), "dog": LabelFigures(0.98, 0.99, 100)},
     ),
+    familiarity=Familiarity(0.01, 200, 0.01, {"drawings": StrangerFigures(300, 0.97, 0.12)}),
     provenance=Provenance("2026-11-20T10:00:00+00:00", "python -m training photos", {}, {}),
 )
 METRICS = """\

@@ -22,6 +22,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.statistics import StatisticsAnswer
 from service.http.openapi.operations import JsonObject, reference
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, JsonRequest
 from service.http.tensorflow_serving import Classified, Columned, Rowed
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME, ModelCard
@@ -33,7 +34,7 @@ from service.settings import Settings
 _TYPES = (
     *(Answer, BatchAnswer, JsonRequest, ModelCard, Problem, ErrorMessage),
     *(Explanation, Explanations, ExplainRequest),
-    *(Status, Health, Live, Ready),
+    *(Root, Status, Health, Live, Ready),
     *(Rowed, Columned, Classified, ModelNames, ModelStatus),
     *(InferAnswer, ServerMetadata, ModelMetadata, ModelReady, ModelConfig),
     *(IndexedModel, StatisticsAnswer),

@@ -194,7 +194,13 @@ def test_gauges_are_there_whichever_worker_answers(pair: Server) -> None:
 
 def answered(**known: Any) -> RequestRecord:
     """A record of one prediction."""
-    nothing: dict[str, Any] = {"phases": {}, "images": [], "top": [], "problem": None}
+    nothing: dict[str, Any] = {
+        "phases": {},
+        "images": [],
+        "top": [],
+        "familiarity": [],
+        "problem": None,
+    }
     return RequestRecord("id", "POST", "/predict", 200, 0.0, 0.0, 0, **{**nothing, **known})
 
 
@@ -208,6 +214,7 @@ def test_counting_several_at_once_is_counting_each() -> None:
             phases={"decode": amount, "inference": amount * 2},
             images=[(int(amount * 1e6), int(amount * 1e5))],
             top=[(f"label {amount * 7:.0f}", min(1.0, amount))],
+            familiarity=[(min(1.0, amount), amount < 0.001)],
         )
         records.append(record)
         for phase, seconds in record.phases.items():
@@ -215,9 +222,11 @@ def test_counting_several_at_once_is_counting_each() -> None:
         alone.image_bytes.observe(record.images[0][0])
         alone.image_pixels.observe(record.images[0][1])
         alone.top_probability.observe(record.top[0][1])
+        alone.familiarity.observe(record.familiarity[0][0])
+        alone.unfamiliar.inc(record.familiarity[0][1])
     together.observe(records)
-    names = "phase_duration_seconds|image_bytes|image_pixels|top_probability"
-    series = re.compile(rf"labelserve_({names})_(bucket|count|sum)")
+    names = "phase_duration_seconds|image_bytes|image_pixels|top_probability|familiarity"
+    series = re.compile(rf"labelserve_(({names})_(bucket|count|sum)|unfamiliar_total)")
 
     def found(metrics: Metrics) -> dict[str, float]:
         return {

@@ -8,7 +8,7 @@ import pytest
 from onnx import external_data_helper
 
 from service.inference.classifier import Classifier, Selection
-from service.inference.contract import Activation
+from service.inference.contract import Activation, Familiarity
 from service.inference.errors import (
     CardError,
     ContractMismatch,
@@ -16,7 +16,7 @@ from service.inference.errors import (
     ModelNotFound,
     ModelUnreadable,
 )
-from tests.tiny_model import make_card, make_graph, write_model
+from tests.tiny_model import make_card, make_graph, write_model, write_with_familiarity
 
 
 def test_probabilities_are_those_of_the_graph(tiny_classifier: Classifier) -> None:
@@ -183,3 +183,49 @@ def test_data_outside_of_the_file_is_refused(
 def test_card_survives_the_round_trip() -> None:
     card = make_card()
     assert type(card).from_json(card.to_json()) == card
+
+
+# ---- familiarity ---------------------------------------------------------------------------------
+
+COLOURS = np.stack([np.full((8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (5, 2, 0))])
+
+
+def test_familiarity_is_the_second_output(tmp_path: Path, tiny_classifier: Classifier) -> None:
+    classifier = Classifier.load(write_with_familiarity(tmp_path / "m.onnx", 0.1))
+    probabilities, familiarity = classifier.run(COLOURS)
+    assert familiarity is not None
+    assert familiarity.tolist() == [1.0, 0.019608]  # without the rest that a float32 has
+    np.testing.assert_array_equal(probabilities, tiny_classifier.predict(COLOURS))
+    assert [classifier.is_unfamiliar(share) for share in familiarity] == [False, True]
+    assert not classifier.is_unfamiliar(0.1)
+
+
+def test_a_model_without_familiarity_says_nothing(tiny_classifier: Classifier) -> None:
+    assert tiny_classifier.run(COLOURS).familiarity is None
+    assert not tiny_classifier.is_unfamiliar(0.0)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_familiarity_that_only_graph_or_card_has(tmp_path: Path, is_told: bool) -> None:
+    card = make_card(familiarity=Familiarity(0.01, 100, None) if is_told else None)
+    path = write_model(tmp_path / "m.onnx", card, make_graph(familiarity=not is_told))
+    with pytest.raises(ContractMismatch, match=r"where the card promises image: .*probabilities"):
+        Classifier.load(path)
+
+
+@pytest.mark.parametrize(("divisor", "shape"), [(-255.0, [1]), (np.nan, [1]), (255.0, [1, 3])])
+def test_familiarity_that_is_no_share(tmp_path: Path, divisor: float, shape: list[int]) -> None:
+    """A number below 0, NaN, or one for each colour."""
+    graph = make_graph(familiarity=True)
+    divisors = np.array(divisor, np.float32)
+    graph.graph.initializer[-1].CopyFrom(onnx.numpy_helper.from_array(divisors, "white"))
+    one = onnx.numpy_helper.from_array(np.ones(3, np.float32), "one")
+    graph.graph.initializer.append(one)
+    graph.graph.node.insert(2, onnx.helper.make_node("Add", ["means", "one"], ["brighter"]))
+    graph.graph.node[-2].input[0] = "brighter"  # black is no 0, which has no sign
+    if shape == [1, 3]:
+        graph.graph.node[-1].input[0] = "brighter"
+        graph.graph.output[1].type.tensor_type.ClearField("shape")
+    card = make_card(familiarity=Familiarity(0.01, 100, None))
+    with pytest.raises(ContractMismatch, match="one number from 0 to 1 is promised"):
+        Classifier.load(write_model(tmp_path / "m.onnx", card, graph))

@@ -5,7 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.inference.contract import NOTHING_MEASURED, InputSpec, ModelCard, centre_share
+from service.inference.contract import (
+    NOTHING_MEASURED,
+    Familiarity,
+    InputSpec,
+    ModelCard,
+    StrangerFigures,
+    centre_share,
+)
 from service.inference.errors import CardError
 from tests.tiny_model import make_card
 
@@ -87,6 +94,26 @@ def test_what_a_model_was_adopted_from() -> None:
     adopted = msgspec.structs.replace(card, provenance=provenance)
     assert '"adopted_from":"m.onnx, SHA-256 ab, keras"' in adopted.to_json()
     assert ModelCard.from_json(adopted.to_json()) == adopted
+
+
+def test_a_card_with_familiarity_is_of_schema_2() -> None:
+    told = Familiarity(0.01, 2000, 0.011, {"noise": StrangerFigures(500, 0.99, 0.01)})
+    card = make_card(familiarity=told)
+    text = card.to_json()
+    assert '"schema":2' in text
+    assert '"familiarity":{"threshold":0.01,"held_back":2000,"false_alarms":0.011,' in text
+    assert ModelCard.from_json(text) == card
+    for schema, one in ((1, card), (2, make_card())):
+        other = one.to_json().replace(f'"schema":{3 - schema}', f'"schema":{schema}')
+        with pytest.raises(CardError, match="schema 2 is a card with familiarity"):
+            ModelCard.from_json(other)
+
+
+def test_a_threshold_that_is_no_share() -> None:
+    text = make_card(familiarity=Familiarity(0.5, 100, None)).to_json()
+    assert "strangers" not in text
+    with pytest.raises(CardError, match=r"familiarity\.threshold: 1\.5 is not 0 to 1"):
+        ModelCard.from_json(text.replace('"threshold":0.5', '"threshold":1.5'))
 
 
 def test_the_default_models_card_is_written_as_it_was_read() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.inference.classifier import ALL, Classifier, Prediction, Selection
+from service.inference.classifier import ALL, Classifier, Outputs, Prediction, Selection
 from tests.images import encode
 from tests.server import Reply, Wire, assert_problem, multipart, raw_request
 from tests.service.server.in_process import serving
@@ -23,10 +23,10 @@ class Sometimes(Classifier):
 
     broken = False
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         if self.broken:
             raise RuntimeError("secret of the runtime")
-        return super().predict(images)
+        return super().run(images)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from tests.images import encode, photograph
 from tests.server import ROOT
+from tests.tiny_model import write_with_familiarity
 
 
 @pytest.fixture
@@ -164,3 +165,19 @@ def test_help_names_the_commands() -> None:
     assert process.returncode == 0
     for word in (b"serve", b"predict", b"card"):
         assert word in output
+
+
+def test_familiarity_where_the_model_has_it(
+    tmp_path: Path, files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_with_familiarity(tmp_path / "familiar.onnx", 0.99))
+    asked = ["predict", model, *map(str, files[1:3])]
+    assert main([*asked, "--top-k=1"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["file", "rank", "label", "probability", "problem", "familiarity"]
+    assert [row["familiarity"] for row in rows] == ["0.784314", ""]
+
+    assert main([*asked, "--format=jsonl"]) == 1
+    answered, broken = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (answered["familiarity"], answered["unfamiliar"]) == (0.784314, True)
+    assert list(broken) == ["file", "model", "problem"]

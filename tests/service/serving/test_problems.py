@@ -17,7 +17,7 @@ from PIL import Image
 from service.http.app import create_app
 from service.http.current import service_of
 from service.inference import errors as inference_errors
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Outputs
 from service.inference.errors import ImageError, InferenceError, InvalidAnswer
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving import errors as serving_errors
@@ -96,7 +96,7 @@ def ask(client: FlaskClient, path: str, headers: dict[str, str] | None = None) -
 class Broken(Classifier):
     """A classifier that opened well, and whose runtime fails on every image."""
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         raise RuntimeError(f"secret of the runtime, {images.shape}")
 
 
@@ -201,10 +201,10 @@ class Waiting(Classifier):
         self.entered = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         self.entered.release()
         assert self.go_on.wait(30)
-        return super().predict(images)
+        return super().run(images)
 
 
 def test_overload(tiny_model: Path, tiny_classifier: Classifier) -> None:

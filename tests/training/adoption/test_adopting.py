@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from service.inference.contract import METADATA_KEY, NOTHING_MEASURED
+from service.inference.classifier import Classifier
+from service.inference.contract import METADATA_KEY, NOTHING_MEASURED, Familiarity
 from tests.training.adoption.networks import (
     LABELS,
     NAMES,
@@ -301,6 +302,26 @@ def test_data_measure_calibrate_and_name(
     assert {row.support for row in card.figures.per_label.values()} == {12}
     assert card.temperature != 1
     assert "accuracy" in capsys.readouterr().err
+
+
+def test_data_that_make_familiarity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the images are compared with, the others are held back."""
+    model = by_colour(tmp_path)
+    fill_folder(tmp_path / "few")
+    assert adopt(model, "--data", str(tmp_path / "few")).card.familiarity is None
+    assert "no familiarity: it is a share" in capsys.readouterr().err
+
+    fill_folder(tmp_path / "photos", images=67)
+    classifier = adopt(model, "--data", str(tmp_path / "photos"))
+    assert classifier.card.familiarity == Familiarity(0.01, 100, None)
+    _, shares = classifier.run(np.full((1, *classifier.input_size, 3), 255, np.uint8))
+    assert shares is not None
+    assert shares[0] < 0.1  # white is no colour
+    path = str(tmp_path / "served.onnx")
+    assert main(["familiarity", path, "--data", str(tmp_path / "photos")]) == 0
+    again = Classifier.load(path).card
+    assert again.figures == classifier.card.figures
+    assert again.version == classifier.card.version
 
 
 def test_the_temperature_is_in_the_graph(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import onnx
 import pytest
 
 from service.inference.classifier import Classifier
-from service.inference.contract import METADATA_KEY
+from service.inference.contract import METADATA_KEY, Familiarity
 from tests.training.conftest import TrainedModel
 from training.config import TrainConfig
 from training.data.dataset import Dataset
 from training.data.loading import load
 from training.errors import ExportError
-from training.export import cards, model_file
+from training.export import cards, familiarity, model_file
 from training.fitting.state import start
 from training.networks.inference import predict_logits
 
@@ -100,6 +100,28 @@ def test_the_temperature_is_in_the_graph(
     np.testing.assert_allclose(
         probabilities, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5
     )
+
+
+def test_familiarity_is_made_where_images_are_held_back(
+    model: keras.Model,
+    config: TrainConfig,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without = model_file.export(model, 1.0, config, dataset)
+    assert (without.schema, without.familiarity) == (1, None)
+    assert "no familiarity: it is a share of held-back images: 3 are" in capsys.readouterr().err
+
+    monkeypatch.setattr(familiarity, "LEAST_HELD_BACK", 3)
+    card = model_file.export(model, 1.0, config, dataset)
+
+    classifier = Classifier.load(config.output)
+    _, shares = classifier.run(dataset.test.images[:])
+    assert shares is not None
+    assert set((shares * 3).round(3).tolist()) <= {0, 1, 2, 3}
+    below = float((shares < 0.01).mean())
+    assert (card.schema, card.familiarity) == (2, Familiarity(0.01, 3, below))
 
 
 def test_writing_a_card_leaves_the_graph_alone(trained_model: TrainedModel, tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""Familiarity for a model that is trained already: a file of ours, or one that is adopted."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from service.inference.classifier import Classifier
+from service.inference.contract import ModelCard, ResizeRule, StrangerFigures
+from service.inference.model_files import model_file, read_model
+from training.atomic_files import drafted, require_writable
+from training.data.dataset import Split
+from training.data.decoding import ReadFile, decoded
+from training.data.entries import PassedOver, files_below, is_image
+from training.data.folders import Listing, list_images, parts
+from training.data.pixels import PixelFile, PixelWriter, spread
+from training.errors import DataError, ExportError
+from training.export import cards
+from training.export.answers import Answers, ask
+from training.export.evaluation import familiarity_text, outputs, unfamiliar_share
+from training.export.familiarity import MOST_HELD_BACK, bank_of, with_familiarity
+from training.export.seen import seen_by, splits_of
+from training.intervals import rank_area
+from training.progress import say
+
+# Strangers are judged where so many images of the labels are let pass.
+PASSING = 0.95
+
+
+def add_familiarity(options: argparse.Namespace) -> ModelCard:
+    """Write `options.output`, the model file `options.model` with familiarity; its card.
+
+    What the file answers stays as it is, to the bit.
+
+    Raises:
+        TrainingError: it cannot be made of these images, or the file cannot be written.
+        service.inference.errors.ModelError: the file is no usable model.
+    """
+    file = model_file(options.model)
+    output: Path = options.output or file
+    require_writable(output)
+    old = Classifier.load(file)
+    known, held_back = _images_for(old.card, options.data)
+    model = onnx.ModelProto.FromString(read_model(file))
+    with (
+        sample(known, held_back, old.input_size, old.card.input.resize) as (bank, others),
+        drafted(output) as draft,
+    ):
+        model, told = with_familiarity(model, bank, others.images)
+        card = msgspec.structs.replace(
+            old.card, schema=2, familiarity=told, version=cards.version_of(model, cards.now())
+        )
+        cards.save(model, card, draft)
+        new = Classifier.load(draft)
+        before, after = (outputs(each, others.images).probabilities for each in (old, new))
+        if not np.array_equal(before, after):
+            change = np.abs(after - before).max()
+            raise ExportError(
+                f"{file}: with familiarity its probabilities would differ by up to {change:.1e},"
+                " and its card's figures were measured without: train, or adopt, it again"
+            )
+        card = _measured(new, card, file, options)
+        cards.save(model, card, draft)
+        Classifier.load(draft)
+    say(f"{output}: {card.name} {card.version}\n{familiarity_text(card)}".rstrip())
+    return card
+
+
+def _images_for(card: ModelCard, data: Path) -> tuple[Listing, Listing]:
+    """What to compare with, and what was held back, among the images of a folder."""
+    if card.provenance.adopted_from:
+        return halves(list_images(parts(data).get("test", data), quiet=True, known=card.labels))
+    splits = splits_of(card, data)
+    if splits is None:
+        raise DataError(
+            f"{data} does not split as the folder that the model was trained on: which of its"
+            " images were held back is not known. Give that folder, or train again"
+        )
+    return splits[:2]
+
+
+def halves(listing: Listing) -> tuple[Listing, Listing]:
+    """Every second file, and the others: for a model that was trained on neither."""
+    places = np.arange(len(listing.paths))
+    return listing.take(places[::2]), listing.take(places[1::2])
+
+
+@contextmanager
+def sample(
+    known: Listing, held_back: Listing, size: tuple[int, int], resize: ResizeRule
+) -> Iterator[tuple[Split, Split]]:
+    """As many images of both as familiarity is made of, decoded into files until the block ends."""
+    bank = known.take(bank_of(known.targets))
+    others = held_back.take(spread(len(held_back.paths), MOST_HELD_BACK))
+    with tempfile.TemporaryDirectory() as folder:
+        yield (
+            _decoded(bank, size, resize, Path(folder) / "bank"),
+            _decoded(others, size, resize, Path(folder) / "held-back"),
+        )
+
+
+def _decoded(listing: Listing, size: tuple[int, int], resize: ResizeRule, file: Path) -> Split:
+    kept = []
+    title = f"images ({file.name})"
+    with PixelWriter(file) as writer, closing(decoded(listing.paths, size, resize, title)) as read:
+        for target, result in zip(listing.targets, read, strict=True):
+            if isinstance(result, ReadFile):
+                writer.add(result.image.pixels)
+                kept.append(target)
+    return Split(PixelFile(file, 0, len(kept), size), np.array(kept, np.int64))
+
+
+def _measured(
+    classifier: Classifier, card: ModelCard, file: Path, options: argparse.Namespace
+) -> ModelCard:
+    """The card with what the new file does on test images, and on strangers."""
+    told = card.familiarity
+    if told is None or card.provenance.adopted_from:  # its images are all used up
+        if options.strangers:
+            raise DataError("--strangers: an adopted model has no test images to tell them from")
+        return card
+    found = ask(classifier, options.data, seen=seen_by(file, card, options.data))
+    told = msgspec.structs.replace(
+        told,
+        false_alarms=unfamiliar_share(classifier, found.familiarity),
+        strangers={
+            folder.name: _strangers(classifier, folder, found) for folder in options.strangers
+        },
+    )
+    return msgspec.structs.replace(card, familiarity=told)
+
+
+def _strangers(classifier: Classifier, folder: Path, known: Answers) -> StrangerFigures:
+    """How well the images of a folder are told from those of the labels. Raises DataError."""
+    paths = [path for path in files_below(folder, PassedOver(folder)) if is_image(path)]
+    shares = _shares(classifier, paths, f"strangers ({folder.name})")
+    if known.familiarity is None or not len(shares):
+        raise DataError(f"--strangers: none of the images of {folder} can be read")
+    least = np.quantile(known.familiarity, 1 - PASSING)
+    return StrangerFigures(
+        images=len(shares),
+        auroc=rank_area(known.familiarity, shares),
+        passed=float((shares >= least).mean()),
+    )
+
+
+def _shares(classifier: Classifier, paths: Sequence[Path], title: str) -> NDArray[np.float64]:
+    """The familiarity, [N], of those files that can be read."""
+    resize = classifier.card.input.resize
+    found: list[NDArray[np.float64]] = []
+    with closing(decoded(paths, classifier.input_size, resize, title)) as read:
+        for result in read:
+            if isinstance(result, ReadFile):
+                share = classifier.run(result.image.pixels[None]).familiarity
+                found += [] if share is None else [share]
+    return np.concatenate(found) if found else np.empty(0)
