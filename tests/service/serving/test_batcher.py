@@ -12,7 +12,7 @@ from werkzeug.datastructures import Headers
 
 from service.http.app import create_app
 from service.http.current import service_of
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Outputs
 from service.serving.batcher import Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
@@ -31,9 +31,9 @@ class Recorded(Classifier):
         super().__init__(like._session, like.card)
         self._order = order
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         self._order.append("prediction")
-        return super().predict(images)
+        return super().run(images)
 
 
 class Loop:
