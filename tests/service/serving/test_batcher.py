@@ -92,10 +92,15 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
 
 
 def test_without_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
-    """The thread that has the turn serves those that wait for one, and then itself."""
+    task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     outcomes: list[Outcome] = []
-    batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
-    batcher.between(lambda: order.append("turn"), context())
+    with ThreadPoolExecutor(1) as threads:
+        batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
+        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+        time.sleep(0.05)
+        assert order == []
+        batcher.answer(request(), lambda _: task)  # in a turn that has the waiting one, too
+        turn.result(30)
     assert order == ["prediction", "turn"]
     assert len(outcomes) == 1
 
