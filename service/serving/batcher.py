@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -52,8 +52,9 @@ TURN_SECONDS = 0.02
 # An event loop reads what has arrived once in each of its iterations, after the calls that it was
 # asked for in the one before.
 _ROUNDS = 2
-# How often a thread looks for a turn that no other wants.
+# How often a thread looks for a turn that no other wants, and how long for one that none may want.
 _LOOK_SECONDS = 0.001
+_PATIENCE_SECONDS = 0.05
 
 
 class EventLoop(Protocol):
@@ -86,6 +87,8 @@ class Batcher:
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
         self._background = Background(pipeline, self)
+        self._threads = 0  # that need the network, where there is no event loop
+        self._counting = threading.Lock()
         self.predicted = 0  # images so far, without those of background tasks
 
     # ---- for a thread ------------------------------------------------------------------------
@@ -100,17 +103,34 @@ class Batcher:
         Raises:
             RequestError, ImageError, InvalidAnswer: ``problems`` knows the status of each.
         """
-        task, outcomes = _task(request, read), list[Outcome]()
+        task = _task(request, read)
         if isinstance(task, BackgroundTask):
             return self._background.answer(task, request.context)
+        with self._counted():
+            outcomes = self._outcomes(task, request.context)
+        return _encoded(task, outcomes, request.context)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One more thread that needs the network."""
+        with self._counting:
+            self._threads += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._threads -= 1
+
+    def _outcomes(self, task: Task, context: RequestContext) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         for start in range(0, len(task.images), self._max_batch_size):
             some = task.images[start : start + self._max_batch_size]
-            images = [self._decoded(one, task.classifier, request.context) for one in some]
+            images = [self._decoded(one, task.classifier, context) for one in some]
             predicted = iter(
-                self._predict([one for one in images if isinstance(one, Decoded)], request.context)
+                self._predict([one for one in images if isinstance(one, Decoded)], context)
             )
             outcomes += [next(predicted) if isinstance(one, Decoded) else one for one in images]
-        return _encoded(task, outcomes, request.context)
+        return outcomes
 
     def _decoded(
         self, source: Source, classifier: Classifier, context: RequestContext
@@ -327,10 +347,16 @@ class Batcher:
         run()
 
     def _between_turns(self, call: Callable[[], T], context: RequestContext) -> T:
-        """Without an event loop: in a turn that no other thread wants; none is waited for."""
+        """Without an event loop: when no other thread needs the network, or after a while no image.
+
+        Threads that decode would be slowed down by one more that runs.
+        """
+        patient_until = time.monotonic() + _PATIENCE_SECONDS
         while True:
             context.check_wanted()
-            if not self._waiting and self._turn.acquire(blocking=False):
+            is_late = time.monotonic() > patient_until
+            is_free = not self._threads or (is_late and not self._waiting)
+            if is_free and self._turn.acquire(blocking=False):
                 try:
                     return call()
                 finally:

@@ -16,7 +16,7 @@ from service.inference.classifier import Classifier, Outputs
 from service.serving.batcher import Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
-from service.serving.pipeline import Decoded, Outcome, PredictRequest, Task
+from service.serving.pipeline import PredictRequest, Task
 from service.serving.responses import Response
 from service.settings import Settings
 from tests.server import eventually
@@ -91,18 +91,23 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
     assert answers == [Response(200, {}, b"")]
 
 
-def test_without_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
+def test_without_an_event_loop(
+    batcher: Batcher, classifier: Recorded, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.serving.batcher._PATIENCE_SECONDS", 60)
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
-    outcomes: list[Outcome] = []
     with ThreadPoolExecutor(1) as threads:
-        batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
-        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
-        time.sleep(0.05)
-        assert order == []
-        batcher.answer(request(), lambda _: task)  # in a turn that has the waiting one, too
+        with batcher._counted():  # another thread is about to predict
+            turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+            time.sleep(0.05)
+            batcher.answer(request(), lambda _: task)
         turn.result(30)
     assert order == ["prediction", "turn"]
-    assert len(outcomes) == 1
+
+
+def test_a_turn_comes_all_the_same_while_no_image_waits(batcher: Batcher) -> None:
+    with batcher._counted():
+        assert batcher.between(lambda: "turn", context()) == "turn"
 
 
 def test_nobody_waits_for_a_loop_that_has_ended(batcher: Batcher) -> None:
