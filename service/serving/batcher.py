@@ -25,7 +25,6 @@ from service.serving.context import RequestContext
 from service.serving.errors import MissingImage
 from service.serving.pipeline import (
     OF_ONE_IMAGE,
-    WATCH_SECONDS,
     BackgroundTask,
     Decoded,
     Outcome,
@@ -53,6 +52,8 @@ TURN_SECONDS = 0.02
 # An event loop reads what has arrived once in each of its iterations, after the calls that it was
 # asked for in the one before.
 _ROUNDS = 2
+# How often a thread looks for a turn that no other wants.
+_LOOK_SECONDS = 0.001
 
 
 class EventLoop(Protocol):
@@ -326,16 +327,15 @@ class Batcher:
         run()
 
     def _between_turns(self, call: Callable[[], T], context: RequestContext) -> T:
-        """Without an event loop: in a turn of this thread's own, after what waits."""
-        while not self._turn.acquire(timeout=min(WATCH_SECONDS, context.remaining)):
+        """Without an event loop: in a turn that no other thread wants; none is waited for."""
+        while True:
             context.check_wanted()
-        try:
-            while self._waiting:
-                context.check_wanted()
-                _deliver(self._run_batch())
-            return call()
-        finally:
-            self._turn.release()
+            if not self._waiting and self._turn.acquire(blocking=False):
+                try:
+                    return call()
+                finally:
+                    self._turn.release()
+            time.sleep(_LOOK_SECONDS)
 
     # ---- for both ----------------------------------------------------------------------------
 

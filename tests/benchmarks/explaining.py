@@ -24,6 +24,7 @@ EXPLAINING = 4
 CONNECTIONS = 8
 PEAK_SECONDS = 3.0
 SECONDS = 1.0
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
 class Comparison:
@@ -56,18 +57,17 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [
-            f"{name}: {outcome.counts[200]} of {outcome.counts.total()} predictions answered,"
-            f" p50 {outcome.quantile(200, 0.5) * 1e3:.1f} ms,"
-            f" p99 {outcome.quantile(200, 0.99) * 1e3:.1f} ms"
+            f"{name}: {outcome.counts[200]} of {outcome.counts.total()} predictions answered, "
+            + ", ".join(
+                f"p{100 * q:.0f} {outcome.quantile(200, q) * 1e3:.1f} ms" for q in QUANTILES
+            )
             for name, outcome in (("alone", self.alone), ("beside", self.beside))
         ]
-        p50, p99 = (
-            self.beside.quantile(200, share) / self.alone.quantile(200, share)
-            for share in (0.5, 0.99)
+        ratios = [self.beside.quantile(200, q) / self.alone.quantile(200, q) for q in QUANTILES]
+        told = ", ".join(
+            f"p{100 * q:.0f} x {ratio:.2f}" for q, ratio in zip(QUANTILES, ratios, strict=True)
         )
-        return "\n".join(
-            [*lines, f"beside {self.explanations} explanations: p50 x {p50:.2f}, p99 x {p99:.2f}"]
-        )
+        return "\n".join([*lines, f"beside {self.explanations} explanations: {told}"])
 
 
 def main(arguments: list[str] | None = None) -> None:

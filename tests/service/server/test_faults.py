@@ -119,7 +119,7 @@ def test_a_value_error_of_ours_is_no_malformed_request(
 ) -> None:
     """Between the parser and the answer: it is a 500, and the client is not told what it says."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("secret")
 
     with (

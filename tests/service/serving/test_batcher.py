@@ -12,7 +12,7 @@ from werkzeug.datastructures import Headers
 
 from service.http.app import create_app
 from service.http.current import service_of
-from service.inference.classifier import Classifier
+from service.inference.classifier import Classifier, Outputs
 from service.serving.batcher import Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
@@ -31,9 +31,9 @@ class Recorded(Classifier):
         super().__init__(like._session, like.card)
         self._order = order
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         self._order.append("prediction")
-        return super().predict(images)
+        return super().run(images)
 
 
 class Loop:
@@ -92,10 +92,15 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
 
 
 def test_without_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
-    """The thread that has the turn serves those that wait for one, and then itself."""
+    task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     outcomes: list[Outcome] = []
-    batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
-    batcher.between(lambda: order.append("turn"), context())
+    with ThreadPoolExecutor(1) as threads:
+        batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
+        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+        time.sleep(0.05)
+        assert order == []
+        batcher.answer(request(), lambda _: task)  # in a turn that has the waiting one, too
+        turn.result(30)
     assert order == ["prediction", "turn"]
     assert len(outcomes) == 1
 
