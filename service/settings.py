@@ -93,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     root_path: RootPath | None = None
     cors_origins: tuple[Origin, ...] = ()
+    page: bool = True
     platform_predict_route: Route | None = None
     platform_health_route: Route | None = None
 

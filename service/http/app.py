@@ -2,15 +2,18 @@
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_set_header
 
 from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
 from service.http.endpoints import Endpoint, Endpoints, PathPart
+from service.http.explain import EXPLAIN, ExplainFormat
 from service.http.hugging_face import HuggingFace
 from service.http.invocations import Invocations
 from service.http.open_inference import routes as open_inference
 from service.http.open_inference.infer import OpenInference
 from service.http.openapi import routes as openapi
+from service.http.page import routes as page
 from service.http.predict import PREDICT, PREDICT_BATCH, PredictFormat
 from service.http.root_path import under_root
 from service.http.tensorflow_serving import TensorFlowServing
@@ -40,7 +43,7 @@ def create_app(
         SettingsError: a setting cannot be understood or used.
         ModelError: the model cannot be used.
     """
-    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH))
+    service = Service.build(settings, classifier, slot, (PREDICT, PREDICT_BATCH, EXPLAIN))
     endpoints = Endpoints(service, _endpoints(service))
     app = Flask("labelserve", static_folder=None)
     app.url_map.converters["default"] = PathPart
@@ -51,6 +54,7 @@ def create_app(
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(model_status.blueprint)
     app.register_blueprint(open_inference.blueprint)
+    page.register(app, service.settings)
     health.register(app, service.settings)  # last
     app.before_request(_begin)
     app.after_request(_finish)
@@ -74,6 +78,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
         *OpenInference(settings, models).endpoints,
         *Invocations(predict, tensorflow).endpoints,
         *HuggingFace(predict, models).endpoints,
+        *ExplainFormat(predict, tensorflow, models, service.admission).endpoints,
     )
 
 
@@ -92,7 +97,9 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     service, context = current_service(), current_context()
-    for name, value in responses.common_headers(context).items():
+    common = responses.common_headers(context)
+    response.vary.update(parse_set_header(common.pop("Vary", "")))  # a route's own stands beside it
+    for name, value in common.items():
         response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()

@@ -37,11 +37,13 @@ class Endpoint:
 
     ``route``: the path, with ``{name}`` for a part that varies. ``check_head`` takes the declared
     media type and length and gives the largest body to read; it raises RequestError.
+    ``background``: it reads ``BackgroundTask``s, which are refused first.
     """
 
     route: str
     check_head: Callable[[str, int | None], int]
     read: Read
+    background: bool = False
 
     @property
     def rule(self) -> str:
@@ -109,5 +111,5 @@ class Endpoints:
         self._models.find(found.arguments)
         check_codings(headers.getlist("Content-Encoding"))
         limit = found.endpoint.check_head(headers.get("Content-Type", ""), length)
-        self._admission.check()
+        self._admission.check(background=found.endpoint.background)
         return limit

@@ -1,4 +1,4 @@
-"""What monitoring asks: /, /health/live, /health/ready, /health, /ping, /metrics, and /v2/health.
+"""What monitoring asks: /health/live, /health/ready, /health, /ping, /metrics, and /v2/health.
 
 None of them waits for a prediction: they take no part in admission, and there are always more
 threads than predictions in flight.
@@ -15,6 +15,7 @@ from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
 from service.settings import Settings, SettingsError, variable_name
 
+ROOT = "/"
 METRICS = "/metrics"
 LIVE = "/health/live"
 READY = "/health/ready"
@@ -23,7 +24,7 @@ READY = "/health/ready"
 class Status(msgspec.Struct, frozen=True):
     """What a probe asks for."""
 
-    status: Literal["alive", "live", "ready"]
+    status: Literal["live", "ready"]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def register(app: Flask, settings: Settings) -> None:
     """
     app.register_blueprint(blueprint)
     route = settings.platform_health_route
-    if route is None:
+    if route in (None, ROOT):  # what answers at the root knows that it is asked
         return
     same = [rule.endpoint for rule in app.url_map.iter_rules() if rule.rule == route]
     if any(not endpoint.startswith(f"{blueprint.name}.") for endpoint in same):
@@ -65,12 +66,6 @@ def register(app: Flask, settings: Settings) -> None:
         raise SettingsError(f"{name}={route} is another route here: choose one such as {READY}")
     if not same:
         app.add_url_rule(route, "platform_health", ready)
-
-
-@blueprint.get("/")
-def alive() -> Response:
-    """The process answers, as KServe's client of version 1 asks it."""
-    return _json(Status("alive"))
 
 
 @blueprint.get(LIVE)

@@ -21,7 +21,7 @@ def _answer(**_arguments: str) -> Response:
     assert found is not None, "the rules are the endpoints'"  # noqa: S101
     length = request.content_length
     limit = endpoints.check_head(found, request.path, request.headers, length)
-    with service.admission.admit(context):
+    with service.admission.admit(context, background=found.endpoint.background):
         stream = get_input_stream(request.environ)
         body = read_body(stream, length, limit, service.settings.body_timeout)
         context.bytes_in = len(body)

@@ -15,7 +15,13 @@ from service.http.endpoints import Endpoint
 from service.http.tensors import json_batch, json_tensor
 from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME
-from service.serving.errors import BadBody, BadParameter, RequestError, TooManyFiles
+from service.serving.errors import (
+    BadBody,
+    BadParameter,
+    MissingImage,
+    RequestError,
+    TooManyFiles,
+)
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Rows, Source, Task, rows_of
@@ -73,6 +79,12 @@ class _Predict(msgspec.Struct, frozen=True):
     signature_name: str = SIGNATURE
 
 
+class _Explain(msgspec.Struct, frozen=True):
+    """A request of ``:explain``. Other members say nothing of the image."""
+
+    instances: Raw
+
+
 class _Classify(msgspec.Struct, frozen=True):
     """A request of ``:classify``. Other members say nothing of the images."""
 
@@ -92,6 +104,7 @@ class _Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _PREDICT = msgspec.json.Decoder(_Predict)
+_EXPLAIN = msgspec.json.Decoder(_Explain)
 _CLASSIFY = msgspec.json.Decoder(_Classify)
 _ONE = msgspec.json.Decoder(_Image)
 _SEVERAL = msgspec.json.Decoder(list[_Image])
@@ -162,6 +175,18 @@ class TensorFlowServing:
             return Response(200, JSON, msgspec.json.encode(answer))
 
         return Task(images, classifier, encode)
+
+    def read_instance(self, body: bytes, classifier: Classifier) -> Source:
+        """The one image of a request that has one instance.
+
+        Raises:
+            RequestError: it cannot be used, or there is not exactly one.
+        """
+        self._check_braces(body)
+        images = self._images(decode_json(_EXPLAIN, body, _ROWS).instances, classifier)
+        if len(images) != 1:
+            raise MissingImage(f"the request holds {len(images)} images, send exactly one")
+        return images[0]
 
     def _read_classify(self, request: PredictRequest) -> Task:
         self._check_braces(request.body)

@@ -17,7 +17,9 @@ from service.inference.contract import Activation
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 PASSES = 200
+METHOD = "mask-regression"  # what clients call it
 BATCH = 16  # images that the model is given at once
+BATCH_PIXELS = 2**19  # that they have together: each takes some 60 bytes meanwhile
 CELLS = 7  # of a mask, along each side of the image
 LATTICE = 32  # places along a side at which masks are compared: enough for 7 cells
 REACH = 0.08  # of the side: the distance at which pixels still matter alike
@@ -132,8 +134,10 @@ def _answers(
 ) -> NDArray[np.float32]:
     """The probabilities for the image under each mask, [N, labels]."""
     answers = []
-    for first in range(0, len(masks), BATCH):
-        some = enlarge(masks[first : first + BATCH], image.shape[:2])
+    height, width = image.shape[:2]
+    batch = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+    for first in range(0, len(masks), batch):
+        some = enlarge(masks[first : first + batch], (height, width))
         probabilities = predict(covered(image, some))
         if not 0 <= label < probabilities.shape[1]:
             raise ValueError(f"label {label} does not exist: there are {probabilities.shape[1]}")

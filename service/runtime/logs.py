@@ -16,7 +16,7 @@ from service.runtime.records import RequestRecord
 from service.settings import Settings
 
 _REQUESTS = logging.getLogger("labelserve.requests")
-_PHASES = {"wait": "wait_ms", "decode": "decode_ms", "inference": "inference_ms"}
+_PHASES = {name: f"{name}_ms" for name in ("wait", "decode", "inference", "background")}
 _QUIET_ROUTES = ("/health", "/health/live", "/health/ready", "/metrics")
 
 # How long a process that ends waits for the reader of its last lines.

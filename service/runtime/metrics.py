@@ -32,7 +32,7 @@ _SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 # begins with it.
 _STATUSES = (200, 429, 499, 500, 503, 504)
 _PLAIN_REASONS = ("status-404", "status-405", "status-500")
-_PHASES = ("decode", "wait", "inference")
+_PHASES = ("decode", "wait", "inference", "background")
 _LOADS = ("loaded", "refused")
 
 # How a gauge is summed up over the workers that live.
@@ -118,7 +118,7 @@ class Metrics:
         )
         self.phase_seconds = self._histogram(
             "phase_duration_seconds",
-            "Time of answered predictions in each phase: decode, wait, inference.",
+            "Time of answered requests in each phase: decode, wait, inference, background.",
             _SECONDS,
             "phase",
         )

@@ -6,10 +6,11 @@ from typing import NamedTuple
 class RequestRecord(NamedTuple):
     """One answered request. ``ended`` is of the monotonic clock; ``seconds`` from head to answer.
 
-    ``phases`` maps decode, wait and inference to the seconds spent there. ``images`` has (bytes,
-    pixels) of each decoded image, ``top`` the most probable label of each and its probability,
-    ``familiarity`` that of each and whether it is unfamiliar, of a model that has it.
-    ``problem`` is the short name of the refusal, if it was refused.
+    ``phases`` maps decode, wait, inference and background (for tasks behind all others) to the
+    seconds spent there. ``images`` has (bytes, pixels) of each decoded image, ``top`` the most
+    probable label of each and its probability, ``familiarity`` that of each and whether it is
+    unfamiliar, of a model that has it. ``problem`` is the short name of the refusal, if it was
+    refused.
     """
 
     request_id: str

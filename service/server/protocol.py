@@ -464,7 +464,8 @@ class Connection(asyncio.Protocol):
         assert context is not None  # noqa: S101
         if incoming.found is not None:
             try:
-                self._shared.admission.enter(context)
+                background = incoming.found.endpoint.background
+                self._shared.admission.enter(context, background=background)
             except Overloaded as error:
                 self._refuse(incoming, error)
                 return

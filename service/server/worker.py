@@ -56,13 +56,13 @@ class Worker(BaseWorker):  # type: ignore[misc]
         super().init_process()
 
     def init_signals(self) -> None:
-        """Let the loop handle signals: a handler of Python's could interrupt any line."""
+        """Note signals until the loop handles them: it forgets those that come before it runs."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        self.loop.add_signal_handler(signal.SIGTERM, self._begin_stop)
+        signal.signal(signal.SIGTERM, lambda *_: self._begin_stop())
         for number in (signal.SIGINT, signal.SIGQUIT):
-            self.loop.add_signal_handler(number, self._stop_at_once)
-        self.loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+            signal.signal(number, lambda *_: self._stop_at_once())
+        signal.signal(signal.SIGUSR1, lambda *_: self.log.reopen_files())
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
         # The master's last word to a worker that has hung: the loop would not come to it.
         signal.signal(signal.SIGABRT, self.handle_abort)
@@ -79,7 +79,15 @@ class Worker(BaseWorker):  # type: ignore[misc]
         finally:
             self.loop.close()
 
+    def _let_loop_handle_signals(self) -> None:
+        """On the running loop: a handler of Python's could interrupt any line."""
+        self.loop.add_signal_handler(signal.SIGTERM, self._begin_stop)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            self.loop.add_signal_handler(number, self._stop_at_once)
+        self.loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+
     async def _serve(self) -> None:
+        self._let_loop_handle_signals()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         listeners = [listener.sock for listener in self.sockets]
         at_most = min(self.cfg.worker_connections, limit - SPARE_DESCRIPTORS)

@@ -14,7 +14,17 @@ _LOG = logging.getLogger("labelserve.auth")
 _DIGEST_BYTES = sha256().digest_size
 _SAVE = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
 _ALWAYS_OPEN = (
-    *("/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/ping"),
+    *(
+        "/",
+        "/page.css",
+        "/page.js",
+        "/docs",
+        "/openapi.json",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/ping",
+    ),
     *("/v2/health/live", "/v2/health/ready"),
 )
 

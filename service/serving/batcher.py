@@ -5,6 +5,7 @@ decoded and predicted on the loop itself, where handing them to a thread would c
 work. Large files are opened and large images decoded by threads; they join the next batch. A slow
 network runs in a thread of its own, so that the loop can answer probes. Without an event loop
 (gthread, or Flask's test client), the threads that wait for an answer take turns at the network.
+Images of background tasks have the network when no other waits for it.
 """
 
 import logging
@@ -18,10 +19,14 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from service.inference.classifier import Classifier
+from service.inference.errors import InvalidAnswer
+from service.serving.background import Background
 from service.serving.context import RequestContext
 from service.serving.errors import MissingImage
 from service.serving.pipeline import (
     OF_ONE_IMAGE,
+    WATCH_SECONDS,
+    BackgroundTask,
     Decoded,
     Outcome,
     Pipeline,
@@ -29,6 +34,8 @@ from service.serving.pipeline import (
     Read,
     Source,
     Task,
+    awaited,
+    log_invalid,
 )
 from service.serving.responses import Response
 
@@ -43,6 +50,9 @@ SMALL_PIXELS = 100_000
 SMALL_BYTES = 32_768
 # How long one batch may keep the event loop.
 TURN_SECONDS = 0.02
+# An event loop reads what has arrived once in each of its iterations, after the calls that it was
+# asked for in the one before.
+_ROUNDS = 2
 
 
 class EventLoop(Protocol):
@@ -74,6 +84,8 @@ class Batcher:
         self._waiting: deque[tuple[Decoded, Done]] = deque()
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
+        self._background = Background(pipeline, self)
+        self.predicted = 0  # images so far, without those of background tasks
 
     # ---- for a thread ------------------------------------------------------------------------
 
@@ -88,6 +100,8 @@ class Batcher:
             RequestError, ImageError, InvalidAnswer: ``problems`` knows the status of each.
         """
         task, outcomes = _task(request, read), list[Outcome]()
+        if isinstance(task, BackgroundTask):
+            return self._background.answer(task, request.context)
         for start in range(0, len(task.images), self._max_batch_size):
             some = task.images[start : start + self._max_batch_size]
             images = [self._decoded(one, task.classifier, request.context) for one in some]
@@ -95,18 +109,13 @@ class Batcher:
                 self._predict([one for one in images if isinstance(one, Decoded)], request.context)
             )
             outcomes += [next(predicted) if isinstance(one, Decoded) else one for one in images]
-        return task.encode(outcomes)
+        return _encoded(task, outcomes, request.context)
 
     def _decoded(
         self, source: Source, classifier: Classifier, context: RequestContext
     ) -> Decoded | Exception:
-        if isinstance(source, Exception):
-            return source
-        if not isinstance(source, bytes):
-            return Decoded(source, classifier, context, time.monotonic())
         try:
-            opened = self._pipeline.open(source, classifier, context)
-            return _result(self._pipeline.decode_in_turn(opened), context)
+            return self._pipeline.decoded(source, classifier, context)
         except OF_ONE_IMAGE as error:
             return error
 
@@ -116,7 +125,7 @@ class Batcher:
         for image, future in zip(images, futures, strict=True):
             self._waiting.append((image, future.set_result))
         self._take_turns(futures, context)
-        return [_result(future, context) for future in futures]
+        return [awaited(future, context) for future in futures]
 
     def _take_turns(self, futures: Sequence[Future[Outcome]], context: RequestContext) -> None:
         """Run batches, also for others, until the own images are done."""
@@ -145,6 +154,7 @@ class Batcher:
         """The event loop ends: what waits is not predicted any more."""
         if self._loop is not None:
             self._loop.network.shutdown(wait=False, cancel_futures=True)
+            self._loop.background.shutdown(wait=False, cancel_futures=True)
 
     def submit(self, request: PredictRequest, read: Read, done: Callable[[Answer], None]) -> None:
         """Answer a request; called on the event loop, and never waits.
@@ -177,11 +187,25 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  the client gets an answer
             loop.call_soon(partial(done, error))
             return
-        work = _Work(task, context, partial(self._finish, task, done))
+        if isinstance(task, BackgroundTask):
+            loop.background.submit(self._answer_in_background, task, context, done)
+            return
+        work = _Work(task, context, partial(self._finish, task, context, done))
         if since is None and sum(isinstance(one, bytes) for one in task.images) > 1:
             loop.openers.submit(self._go_on, work)
         else:
             self._go_on(work)
+
+    def _answer_in_background(
+        self, task: BackgroundTask, context: RequestContext, done: Callable[[Answer], None]
+    ) -> None:
+        """In the one thread for it."""
+        assert self._loop is not None  # noqa: S101
+        try:
+            answer: Answer = self._background.answer(task, context)
+        except Exception as error:  # noqa: BLE001  the client gets an answer
+            answer = error
+        self._loop.call_soon(partial(done, answer))
 
     def _go_on(self, work: "_Work") -> None:
         """Send a request's images on their way, until one has to wait for a decoder.
@@ -231,14 +255,18 @@ class Batcher:
             self._loop.openers.submit(self._go_on, work)
 
     def _finish(
-        self, task: Task, done: Callable[[Answer], None], found: Sequence[Outcome] | Exception
+        self,
+        task: Task,
+        context: RequestContext,
+        done: Callable[[Answer], None],
+        found: Sequence[Outcome] | Exception,
     ) -> None:
         """Every image of a request has its outcome: write the answer, on the event loop."""
         assert self._loop is not None  # noqa: S101
         if isinstance(found, Exception):
             self._loop.call_soon(partial(done, found))
         else:
-            self._loop.call_soon(partial(_encode, task, found, done))
+            self._loop.call_soon(partial(_deliver_encoded, task, found, context, done))
 
     def _add(self, decoded: Decoded, done: Done) -> None:
         assert self._loop is not None  # noqa: S101
@@ -263,6 +291,52 @@ class Batcher:
         while self._waiting:
             loop.call_soon(partial(_deliver, self._run_batch()))
 
+    # ---- for background tasks ----------------------------------------------------------------
+
+    def between(self, call: Callable[[], T], context: RequestContext) -> T:
+        """What a call returns that is made when no image waits for the network.
+
+        Raises:
+            ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
+            Exception: what the call has raised.
+        """
+        loop = self._loop
+        if loop is None:
+            return self._between_turns(call, context)
+        future: Future[T] = Future()
+        run = partial(_settle, future, call)
+        if self._images_per_turn:
+            loop.call_soon(partial(self._between_batches, run, _ROUNDS))
+        else:
+            loop.network.submit(self._behind_waiting, run, loop)
+        return awaited(future, context)
+
+    def _between_batches(self, run: Callable[[], None], rounds: int) -> None:
+        """On the event loop: when nothing waits, and what has arrived meanwhile was looked at."""
+        loop = self._loop
+        assert loop is not None  # noqa: S101
+        if rounds or self._waiting:
+            loop.call_soon(partial(self._between_batches, run, max(0, rounds - 1)))
+        else:
+            run()
+
+    def _behind_waiting(self, run: Callable[[], None], loop: "_OnLoop") -> None:
+        """In the thread of a slow network."""
+        self._run_in_thread(loop)
+        run()
+
+    def _between_turns(self, call: Callable[[], T], context: RequestContext) -> T:
+        """Without an event loop: in a turn of this thread's own, after what waits."""
+        while not self._turn.acquire(timeout=min(WATCH_SECONDS, context.remaining)):
+            context.check_wanted()
+        try:
+            while self._waiting:
+                context.check_wanted()
+                _deliver(self._run_batch())
+            return call()
+        finally:
+            self._turn.release()
+
     # ---- for both ----------------------------------------------------------------------------
 
     @property
@@ -285,6 +359,7 @@ class Batcher:
             else:
                 batch.append((image, done))
         found = self._pipeline.predict([image for image, _ in batch])
+        self.predicted += len(batch)
         outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
         return outcomes
 
@@ -338,6 +413,7 @@ class _OnLoop:
         self._thread = threading.get_ident()
         self.openers = openers
         self.network = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self.background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self.scheduled = False
 
     def schedule(self, run: Callable[[], None]) -> None:
@@ -355,34 +431,41 @@ class _OnLoop:
                 self._loop.call_soon_threadsafe(call)
 
 
-def _task(request: PredictRequest, read: Read) -> Task:
+def _task(request: PredictRequest, read: Read) -> Task | BackgroundTask:
     request.context.check_wanted()
     task = read(request)
-    if not task.images:
+    if isinstance(task, Task) and not task.images:
         raise MissingImage("the request holds no image")
     return task
 
 
-def _encode(task: Task, found: Sequence[Outcome], done: Callable[[Answer], None]) -> None:
+def _encoded(task: Task, outcomes: Sequence[Outcome], context: RequestContext) -> Response:
+    """The answer; the operator is told of a model that has none for an image, once a request."""
+    if any(isinstance(one, InvalidAnswer) for one in outcomes):
+        log_invalid(context.request_id, task.classifier.card.version)
+    return task.encode(outcomes)
+
+
+def _deliver_encoded(
+    task: Task,
+    outcomes: Sequence[Outcome],
+    context: RequestContext,
+    done: Callable[[Answer], None],
+) -> None:
     try:
-        answer: Answer = task.encode(found)
+        answer: Answer = _encoded(task, outcomes, context)
     except Exception as error:  # noqa: BLE001  the client gets an answer
         answer = error
     done(answer)
 
 
-def _result(future: Future[T], context: RequestContext) -> T:
-    """Wait for a result, not beyond the deadline.
-
-    Raises:
-        DeadlineExceeded: it was not there in time; or what the work has raised.
-    """
+def _settle(future: "Future[T]", call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # nobody waits for it any more
     try:
-        return future.result(timeout=context.remaining)
-    except TimeoutError:
-        future.cancel()
-        context.check_wanted()
-        raise
+        future.set_result(call())
+    except Exception as error:  # noqa: BLE001  whoever waits is told
+        future.set_exception(error)
 
 
 def _deliver(outcomes: Sequence[tuple[Done, Outcome]]) -> None:

@@ -37,11 +37,11 @@ class AllHeaders(Headers, Protocol):
 class RequestContext:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
 
-    ``phases``, ``images``, ``top`` and ``familiarity`` are as of ``RequestRecord``.
-    ``admitted``: since when admission counts it; ``abandoned``: the client has disconnected or was
-    told that its time is over; ``ended``: when it was answered. ``cors``: headers of its answer,
-    for browsers. ``error_member``: its client reads an error as one member, and no problem's
-    members.
+    ``phases``, ``images``, ``top`` and ``familiarity`` are as of ``RequestRecord``. ``admitted``:
+    since when admission counts it; ``background``: its work is done behind all others;
+    ``abandoned``: the client has disconnected or was told that its time is over; ``ended``: when it
+    was answered. ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
+    an error as one member, and no problem's members.
     """
 
     request_id: str
@@ -59,6 +59,7 @@ class RequestContext:
     familiarity: list[tuple[float, bool]] = field(default_factory=list)
     problem: str | None = None
     admitted: float | None = None
+    background: bool = False
     abandoned: bool = False
     ended: float | None = None
 

@@ -14,6 +14,7 @@ RequestError
 ├── BodyTimeout             the body came too slowly
 ├── Overloaded              as many requests in flight as allowed
 ├── NotReady                starting or draining
+├── TooSlow                 the model cannot do it before the request's deadline
 ├── DeadlineExceeded        the request's time is over
 └── ClientDisconnected      the client has closed its connection
 """
@@ -73,6 +74,10 @@ class Overloaded(RequestError):
 
 class NotReady(RequestError):
     """The service is starting or draining."""
+
+
+class TooSlow(RequestError):
+    """The model is too slow to do it within the time of a request."""
 
 
 class DeadlineExceeded(RequestError):

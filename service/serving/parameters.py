@@ -26,6 +26,11 @@ def parse_selection(query: str) -> Selection:
     return Selection(_top_k(found), _min_probability(found))
 
 
+def parse_text(query: str, name: str) -> str:
+    """A parameter of a raw query string as text; "" without it."""
+    return parse_qs(query).get(name, [""])[0]
+
+
 def _top_k(found: Mapping[str, Sequence[str]]) -> int | None:
     if "top_k" not in found:
         return None

@@ -10,13 +10,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier, Outputs
 from service.inference.errors import ImageError, InvalidAnswer
+from service.inference.explanation import Predict
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
 from service.serving.context import Headers, RequestContext
 from service.serving.errors import BodyTooLarge, UnsupportedCoding
@@ -25,7 +27,12 @@ from service.serving.responses import Response
 from service.serving.uploads import check_image_bytes
 from service.settings import Settings
 
+T = TypeVar("T")
+
 _LOG = logging.getLogger("labelserve")
+
+# How late a thread that waits may notice that its client is gone.
+WATCH_SECONDS = 0.5
 
 # What goes wrong for one image, and for that one alone.
 OF_ONE_IMAGE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
@@ -78,6 +85,18 @@ class Task(NamedTuple):
     encode: Callable[[Sequence[Outcome]], Response]
 
 
+class BackgroundTask(NamedTuple):
+    """What a request asks for that takes many inferences. They are made behind all predictions.
+
+    ``answer`` writes the answer, in a thread: it gets the pixels, uint8 [height, width, 3] of the
+    model's size, and what predicts.
+    """
+
+    image: Source
+    classifier: Classifier
+    answer: Callable[[NDArray[np.uint8], Predict], Response]
+
+
 def rows_of(outcomes: Sequence[Outcome]) -> Rows:
     """The probabilities of a request whose images are all answered, or none.
 
@@ -95,7 +114,7 @@ def rows_of(outcomes: Sequence[Outcome]) -> Rows:
 
 
 # Reads a request's wire format. It raises RequestError where the request cannot be used.
-Read = Callable[[PredictRequest], Task]
+Read = Callable[[PredictRequest], Task | BackgroundTask]
 
 
 class Opened(NamedTuple):
@@ -174,6 +193,19 @@ class Pipeline:
         opened.context.check_wanted()
         return self.decode(opened)
 
+    def decoded(self, source: Source, classifier: Classifier, context: RequestContext) -> Decoded:
+        """An image as a request holds it, for a thread that can wait.
+
+        Raises:
+            Exception: what the image is, if it is one; else as of ``open`` and ``decode_in_turn``.
+        """
+        if isinstance(source, Exception):
+            raise source
+        if not isinstance(source, bytes):
+            return Decoded(source, classifier, context, time.monotonic())
+        opened = self.open(source, classifier, context)
+        return awaited(self.decode_in_turn(opened), context)
+
     def predict(self, batch: Sequence[Decoded]) -> list[Outcome]:
         """Send decoded images through the network together; one outcome each, in order.
 
@@ -192,8 +224,23 @@ class Pipeline:
                 outcomes |= dict.fromkeys(places, error)
             else:
                 outcomes |= dict(zip(places, found, strict=True))
-        _log_invalid(batch, outcomes)
         return [outcomes[place] for place in range(len(batch))]
+
+
+def awaited(future: "Future[T]", context: RequestContext) -> T:
+    """Wait for a result as long as the request's client does.
+
+    Raises:
+        ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
+        Exception: what the work has raised.
+    """
+    try:
+        while True:
+            with suppress(TimeoutError):
+                return future.result(min(WATCH_SECONDS, context.remaining))
+            context.check_wanted()
+    finally:
+        future.cancel()  # which leaves alone what is done
 
 
 def _outputs(images: Sequence[Decoded]) -> Outputs:
@@ -213,13 +260,10 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
     return outputs
 
 
-def _log_invalid(batch: Sequence[Decoded], outcomes: dict[int, Outcome]) -> None:
-    """Tell the operator of answers that are none: one line for each request."""
-    invalid = [batch[place] for place in outcomes if isinstance(outcomes[place], InvalidAnswer)]
-    versions = {one.context.request_id: one.classifier.card.version for one in invalid}
-    for request_id, version in versions.items():
-        fields = {"request_id": request_id, "version": version}
-        _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
+def log_invalid(request_id: str, version: str) -> None:
+    """Tell the operator that a model's answer to a request was none."""
+    fields = {"request_id": request_id, "version": version}
+    _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
 def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:

@@ -70,6 +70,7 @@ KINDS: dict[type[Exception], Kind] = {
     serving.BodyTimeout: Kind(408, "body-timeout", "The request body came too slowly"),
     serving.Overloaded: Kind(429, "overloaded", "The service is busy"),
     serving.NotReady: Kind(503, "not-ready", "The service is not ready"),
+    serving.TooSlow: Kind(501, "too-slow", "The model is too slow for this"),
     serving.DeadlineExceeded: Kind(504, "deadline-exceeded", "The request took too long"),
     serving.ClientDisconnected: Kind(
         499, "client-disconnected", "The client closed its connection"

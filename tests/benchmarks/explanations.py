@@ -1,12 +1,13 @@
 """How well maps of importance name the pixels that an answer depends on: a table of methods.
 
-    python -m tests.benchmarks.explanations --data PATH [--model FILE] [--images N] [--passes N]
+    python -m tests.benchmarks.explanations --data PATH [--methods NAME …] [--images N]
 
 Deletion and insertion (Petsiuk, Das, Saenko, RISE, 2018): pixels are taken in the map's order, the
 most important first, in 32 steps. Deletion replaces them by grey: the probability of the answer
 should fall soon, a small area under its curve is good. Insertion puts them into a blurred image: a
-large area is good. The label explained is the model's answer. The images are the first of each
-label's folder (of `test/`, where there is one).
+large area is good. The label explained is the model's answer. Pointing: the share of a mosaic's map
+that is on the right image (see `pointing.py`), where the answer to the mosaic is the label of one
+of its four. The images are the first of each label's folder (of `test/`, where there is one).
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from service.inference import explanation
 from service.inference.classifier import Classifier
 from service.inference.imaging import decode_image
 from service.settings import DEFAULT_MODEL
+from tests.benchmarks.pointing import tiles
 from training.data.decoding import LIMITS
 from training.data.folders import list_images, parts
 
@@ -84,16 +87,18 @@ def random(_predict: Counting, image: Image, label: int, _passes: int) -> Map:
 def centre(_predict: Counting, image: Image, _label: int, _passes: int) -> Map:
     """The middle of every image: photographs have their subject there."""
     rows, columns = (np.arange(n) - (n - 1) / 2 for n in image.shape[:2])
-    return np.asarray(-np.hypot(rows[:, None], columns))
+    distances = np.hypot(rows[:, None], columns)
+    return np.asarray(distances.max() - distances)
 
 
-METHODS: dict[str, Method] = {
-    "RISE masks, regression (the service's)": service,
-    "RISE": rise,
-    "occlusion": occlusion,
-    "occlusion of three sizes": occlusion_of_three_sizes,
-    "the image's centre": centre,
-    "random": random,
+# By the names of the command line, with those of the table.
+METHODS: dict[str, tuple[str, Method]] = {
+    "service": ("RISE masks, regression (the service's)", service),
+    "rise": ("RISE", rise),
+    "occlusion": ("occlusion", occlusion),
+    "occlusion-3": ("occlusion of three sizes", occlusion_of_three_sizes),
+    "centre": ("the image's centre", centre),
+    "random": ("random", random),
 }
 
 
@@ -140,26 +145,30 @@ def blurred(image: Image) -> Image:
     return np.asarray(np.rint(pixels), np.uint8)
 
 
-def first_images(data: Path, count: int, classifier: Classifier) -> list[Image]:
+def first_images(data: Path, count: int, classifier: Classifier) -> list[list[Image]]:
     """As many images of each label as make up the count, as the model takes them."""
     listing = list_images(parts(data).get("test", data))
     each = max(1, count // len(listing.labels))
-    chosen = [
-        i
-        for label in range(len(listing.labels))
-        for i in np.flatnonzero(listing.targets == label)[:each]
-    ]
+    if listing.labels != classifier.card.labels:
+        raise SystemExit(f"the folder's labels are {listing.labels}, which are not the model's")
     size, resize = classifier.input_size, classifier.card.input.resize
-    files = [listing.paths[i].read_bytes() for i in chosen]
-    return [decode_image(file, size, resize, LIMITS).pixels for file in files]
+
+    def pixels(path: Path) -> Image:
+        return decode_image(path.read_bytes(), size, resize, LIMITS).pixels
+
+    return [
+        [pixels(listing.paths[i]) for i in np.flatnonzero(listing.targets == label)[:each]]
+        for label in range(len(listing.labels))
+    ]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A method's areas, one of each kind for each image, its most passes, its seconds of CPU."""
+    """A method's areas and its shares on tiles, for each image, its most passes, its CPU time."""
 
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
+    pointing: NDArray[np.float64]
     passes: int
     seconds: float
 
@@ -169,10 +178,10 @@ class Measured:
         return self.insertion - self.deletion
 
 
-def measure(method: Method, images: list[Image], predict: Counting, passes: int) -> Measured:
-    """What a method is worth on these images."""
+def measure(method: Method, images: list[list[Image]], predict: Counting, passes: int) -> Measured:
+    """What a method is worth on these images, and on mosaics of them."""
     found, most, seconds = [], 0, 0.0
-    for image in images:
+    for image in chain(*images):
         label = int(predict(image[None])[0].argmax())
         before, begun = predict.images, time.process_time()
         importance = method(predict, image, label, passes)
@@ -180,7 +189,12 @@ def measure(method: Method, images: list[Image], predict: Counting, passes: int)
         most = max(most, predict.images - before)
         found.append(areas(predict, image, label, importance))
     deletion, insertion = np.array(found).T
-    return Measured(deletion, insertion, most, seconds)
+    shares = [
+        tile.share(method(predict, tile.mosaic, tile.label, passes))
+        for tile in tiles(images)
+        if predict(tile.mosaic[None])[0].argmax() == tile.label
+    ]
+    return Measured(deletion, insertion, np.array(shares), most, seconds)
 
 
 def table_row(name: str, found: Measured, reference: Measured) -> str:
@@ -190,6 +204,7 @@ def table_row(name: str, found: Measured, reference: Measured) -> str:
     return (
         f"| {name} | {found.passes} | {found.deletion.mean():.3f} | {found.insertion.mean():.3f} "
         f"| {found.difference.mean():.3f} | {against.mean():+.3f} ± {error:.3f} "
+        f"| {found.pointing.mean():.3f} ± {found.pointing.std() / len(found.pointing) ** 0.5:.3f} "
         f"| {found.seconds / reference.seconds:.2f} |\n"
     )
 
@@ -203,19 +218,20 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="image folder")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--passes", type=int, default=explanation.PASSES)
     chosen = parser.parse_args()
     classifier = Classifier.load(chosen.model)
     predict = Counting(classifier)
     images = first_images(chosen.data, chosen.images, classifier)
     sys.stdout.write(
-        f"{len(images)} images, mean areas under the curves; ± is one standard error\n\n"
+        f"{sum(map(len, images))} images, mean areas under the curves; ± is one standard error\n\n"
         "| method | passes | deletion ↓ | insertion ↑ | insertion - deletion ↑ "
-        "| against the first | CPU time, ratio |\n|---|---|---|---|---|---|---|\n"
+        "| against the first | pointing ↑ | CPU time, ratio |\n|---|---|---|---|---|---|---|---|\n"
     )
     reference = None
-    for name, method in METHODS.items():
+    for name, method in map(METHODS.__getitem__, chosen.methods):
         found = measure(method, images, predict, chosen.passes)
         reference = reference or found
         sys.stdout.write(table_row(name, found, reference))

@@ -28,6 +28,7 @@ async def main() -> None:
         "files": await predict(instances=rows),
         "labels": await predict(instances=rows, signature_name="labels"),
         "black": await predict(instances=[black]),
+        "explained": await client.explain(base, MODEL, {"instances": rows[:1]}),
     }
     try:
         await predict(instances=["not an image"])

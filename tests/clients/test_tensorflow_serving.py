@@ -22,6 +22,9 @@ def test_kserve(
     assert_same(answers["files"], expected)
     assert_same(answers["black"], black)
     assert answers["labels"] == [labels[i] for i in expected.argmax(axis=1)]
+    (explained,) = answers["explained"]["explanations"]
+    assert explained["label"] == labels[expected[0].argmax()]
+    assert np.shape(explained["importance"]["values"]) == (32, 32)
     assert "b64" in answers["not an image"]
     assert "400 Bad Request" in answers["not an image"]
 

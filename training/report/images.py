@@ -1,4 +1,4 @@
-"""Arrays → images: photographs, heat over photographs, many small maps as one sheet."""
+"""Arrays → images: photographs, parts of photographs, many small maps as one sheet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ COLUMNS = 8
 BRIGHTENING = 0.6  # so that maps are seen beside one that outshines them
 SHOWN_SIDE = 320  # the most pixels of a photograph's longer side on a page
 FLATTEST = 4.0  # photographs of a wilder ratio are shown in the model's
-FOR, AGAINST = (217, 72, 15), (28, 100, 242)  # orange and blue: safe for the colour-blind
 
 Pixels = NDArray[np.uint8]
 
@@ -71,39 +70,12 @@ def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def heat(photo: Photograph, values: NDArray[np.floating], largest: float) -> Pixels:
-    """The photograph in grey with what speaks for (orange) and against (blue) laid over it.
-
-    Args:
-        photo: the image.
-        values: [H, W] of the model's size, above 0 for and below 0 against.
-        largest: the size of value that gets the full colour.
-    """
-    height, width = photo.shown.shape[:2]
-    map_ = Image.fromarray((values / largest).clip(-1, 1).astype(np.float32))
-    strength = np.asarray(map_.resize((width, height), Image.Resampling.BILINEAR))[..., None]
-    grey = np.asarray(Image.fromarray(photo.shown).convert("L"), np.float32)[..., None]
-    colour = np.where(strength > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
-    opacity = 0.85 * np.abs(strength) ** 0.8
-    return np.asarray(np.rint(_lighter(grey) * (1 - opacity) + colour * opacity), np.uint8)
-
-
-def _lighter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Less contrast, so that the colours lie on top in dark and light places alike."""
-    return 70 + grey * (150 / 255)
-
-
 def kept(photo: Photograph, mask: NDArray[np.bool_]) -> Pixels:
     """The photograph where a mask of the model's size is set, elsewhere its mean colour."""
     height, width = photo.shown.shape[:2]
     fitted = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
     mean = photo.shown.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     return np.where(np.asarray(fitted)[..., None], photo.shown, mean)
-
-
-def full_colour(values: NDArray[np.floating]) -> float:
-    """What gets the full colour: the largest but for 1 % of pixels."""
-    return max(float(np.quantile(np.abs(values), 0.99)), 1e-12)
 
 
 def sheet_of_maps(maps: NDArray[np.floating]) -> Pixels:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.explanation import PASSES, covered, importance
+from service.inference.heat import heat
 from training.progress import bar
 from training.report import images, rendering
 from training.report.images import Photograph
@@ -60,6 +61,6 @@ def _explained(classifier: Classifier, subject: Subject) -> dict[str, Any]:
         "label": classifier.card.labels[label],
         "whole": float(whole),
         "alone": float(alone),
-        "heat": images.heat(photo, found, images.full_colour(found)),
+        "heat": heat(photo.shown, found),
         "best": images.kept(photo, best),
     }

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from service.inference.classifier import Classifier, Selection
 from service.inference.contract import ModelCard
 from service.inference.explanation import importance
+from service.inference.heat import heat
 from training.report import charts, images
 from training.report.importance import most_important
 from training.report.layers import Network
@@ -179,9 +180,8 @@ def network_images(model: Path, folder: Path) -> None:
         int(answer.argmax()),
         activation=classifier.card.activation,
     )
-    heat = images.heat(photo, found, images.full_colour(found))
     best = images.kept(photo, most_important(found))
-    _save(_beside([photo.shown, heat, best]), folder / "important.png")
+    _save(_beside([photo.shown, heat(photo.shown, found), best]), folder / "important.png")
     sys.stdout.write(f"the drawing: {classifier.rank(answer, Selection(top_k=3))}\n")
 
 

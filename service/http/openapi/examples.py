@@ -2,6 +2,7 @@
 
 import msgspec
 
+from service.http.explain import ExplainRequest, Explanation, Explanations, ImportanceMap
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Parameters, Scored
 from service.http.model_status import ModelNames, ModelStatus
@@ -19,6 +20,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.inputs import TENSOR
 from service.http.open_inference.statistics import statistics
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed
 from service.inference import errors as inference
@@ -35,6 +37,7 @@ from service.inference.contract import (
     StrangerFigures,
     TrainingData,
 )
+from service.inference.explanation import METHOD
 from service.runtime.metrics import Totals
 from service.serving import errors as serving
 from service.serving.models import VERSION
@@ -62,6 +65,8 @@ DETAILS: dict[type[Exception], str] = {
     serving.BodyTimeout: "the body was not all there after 30 s",
     serving.Overloaded: "too many predictions are in flight, try again",
     serving.NotReady: "the service is stopping",
+    serving.TooSlow: "an explanation takes 60.3 s with this model (201 inferences), and 30.0 s are"
+    " left of the 30 s that a request may take",
     serving.DeadlineExceeded: "the request was not answered within 30 s",
 }
 
@@ -82,7 +87,13 @@ BATCH_ANSWER = BatchAnswer(
         FileResult("b.heic", problem=problem_of(inference.UnsupportedFormat("the image is HEIC"))),
     ],
 )
-ALIVE, LIVE, READY = Status("alive"), Status("live"), Status("ready")
+EXPLAIN_REQUEST = ExplainRequest(IMAGE_IN_BASE64, label="cat", method=METHOD)
+EXPLANATION = Explanation(
+    MODEL, "cat", 0.93, METHOD, 201, ImportanceMap(2, 2, [[0.0219, 0.3271], [-0.0413, 0.0096]])
+)
+EXPLANATIONS = Explanations([EXPLANATION])
+ROOT = Root("alive", "labelserve", "0.1.0", {"predict": "predict", "docs": "docs"})
+LIVE, READY = Status("live"), Status("ready")
 HEALTH = Health("ready", MODEL)
 CARD = ModelCard(
     schema=2,
@@ -172,6 +183,7 @@ _IMAGE_FILE = {"b64": IMAGE_IN_BASE64}
 REQUESTS = {
     "JsonRequest": msgspec.to_builtins(JSON_REQUEST),
     "Rows": {"instances": [_IMAGE_FILE]},
+    "Row": {"instances": [_IMAGE_FILE]},
     "Columns": {"inputs": {INPUT_NAME: [_IMAGE_FILE]}},
     "Examples": {"examples": [{INPUT_NAME: _IMAGE_FILE}]},
     "InferenceRequest": {

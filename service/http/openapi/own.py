@@ -1,7 +1,15 @@
 """The service's own API, and what monitoring asks."""
 
+from service.http.explain import EXPLAIN
+from service.http.health import ROOT
 from service.http.openapi import examples
-from service.http.openapi.bodies import IMAGE_ERRORS, REQUEST_ERRORS, files_body, image_body
+from service.http.openapi.bodies import (
+    IMAGE_ERRORS,
+    REQUEST_ERRORS,
+    binary,
+    files_body,
+    image_body,
+)
 from service.http.openapi.operations import (
     JsonObject,
     Operation,
@@ -9,9 +17,10 @@ from service.http.openapi.operations import (
     json_answer,
     json_content,
 )
-from service.http.openapi.parameters import SELECTION
+from service.http.openapi.parameters import EXPLAINED, SELECTION
+from service.http.page.routes import files
 from service.http.predict import PREDICT, PREDICT_BATCH
-from service.serving.errors import NotReady, WrongMediaType
+from service.serving.errors import NotReady, TooSlow, WrongMediaType
 from service.settings import Settings
 
 
@@ -20,8 +29,9 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     return {
         PREDICT: {"post": _predict(settings)},
         PREDICT_BATCH: {"post": _predict_batch(settings)},
+        EXPLAIN: {"post": _explain(settings)},
         "/model": {"get": _model()},
-        "/": {"get": _alive()},
+        ROOT: {"get": _root(settings)},
         "/health/live": {"get": _live()},
         "/health/ready": {"get": ready("get_ready")},
         "/ping": {"get": ready("ping")},
@@ -29,6 +39,7 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
         "/metrics": {"get": _metrics()},
         "/openapi.json": {"get": _openapi()},
         "/docs": {"get": _docs()},
+        **{f"/{name}": {"get": _page_file(name, kind)} for name, kind in files(settings).items()},
     }
 
 
@@ -69,6 +80,28 @@ def _predict_batch(settings: Settings) -> Operation:
     )
 
 
+def _explain(settings: Settings) -> Operation:
+    as_json = json_answer("The map, as JSON or as a picture.", examples.EXPLANATION)
+    as_json["content"]["image/png"] = {"schema": binary("image/png")}
+    return Operation(
+        name="explain",
+        summary="Why an answer: which pixels a label's probability depends on",
+        description="""
+        Takes one image as `/predict` does. The model answers it 200 times with random parts
+        covered, behind all predictions; the map says what each pixel of the model's input size adds
+        to the log-odds of the label. With `Accept: image/png` the map is laid over the image as the
+        model sees it: orange speaks for the label, blue against it.
+
+        What JSON says of label and method wins over the query.
+        """,
+        tag="predictions",
+        parameters=EXPLAINED,
+        body=image_body(settings, json_content(examples.EXPLAIN_REQUEST)),
+        answers={200: as_json},
+        errors=[*REQUEST_ERRORS, *IMAGE_ERRORS, WrongMediaType, TooSlow],
+    )
+
+
 def _model() -> Operation:
     return Operation(
         name="get_model",
@@ -79,13 +112,31 @@ def _model() -> Operation:
     )
 
 
-def _alive() -> Operation:
+def _root(settings: Settings) -> Operation:
+    found = json_content(examples.ROOT)
+    page = {"text/html": {"schema": {"type": "string"}}} if settings.page else {}
+    whole = answer("What the service is, or the page.", found | page)
     return Operation(
-        name="get_alive",
-        summary="Whether the process answers, for KServe",
-        description="KServe's client of version 1 asks this.",
-        tag="health",
-        answers={200: json_answer("It does.", examples.ALIVE)},
+        name="get_root",
+        summary="What the service is, and a page for trying it",
+        description="""
+        Name, version and links for programs, load balancers and KServe's client of version 1; a
+        page for who prefers `text/html`.
+        """,
+        tag="description",
+        answers=_cached(whole) if settings.page else {200: whole},
+        errors=[NotReady] if settings.platform_health_route == ROOT else [],
+    )
+
+
+def _page_file(name: str, media_type: str) -> Operation:
+    content = {media_type: {"schema": {"type": "string"}}}
+    return Operation(
+        name=f"get_{name.replace('.', '_')}",
+        summary="A file of the page for trying the service",
+        description="The page at `/` loads it.",
+        tag="description",
+        answers=_cached(answer("The file.", content, headers=["ETag"])),
     )
 
 

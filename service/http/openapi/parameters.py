@@ -3,10 +3,11 @@
 from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
+from service.inference.explanation import METHOD
 from service.serving.models import VERSION
 
 
-def _query(name: str, description: str, schema: JsonObject, example: float) -> JsonObject:
+def _query(name: str, description: str, schema: JsonObject, example: float | str) -> JsonObject:
     return {
         "name": name,
         "in": "query",
@@ -51,6 +52,13 @@ PARAMETERS: JsonObject = {
         {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
         0.1,
     ),
+    "ExplainedLabel": _query(
+        "label",
+        "The label to explain; the most probable one without it.",
+        {"type": "string"},
+        "cat",
+    ),
+    "Method": _query("method", "How; there is one way.", {"enum": [METHOD, ""]}, METHOD),
     "Name": _part("name", "The model's name, as `/v1/models` lists it.", examples.MODEL.name),
     "Version": _part("version", "The model's version, of which there is one.", VERSION),
     "Label": _part("label", "A label of a version; there are none.", "stable"),
@@ -70,4 +78,5 @@ PARAMETERS: JsonObject = {
         examples.REQUEST_ID,
     ),
 }
+EXPLAINED = (reference("parameters", "ExplainedLabel"), reference("parameters", "Method"))
 SELECTION = (reference("parameters", "TopK"), reference("parameters", "MinProbability"))

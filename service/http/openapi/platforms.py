@@ -1,5 +1,6 @@
 """What platforms ask: SageMaker, Hugging Face's clients, and the paths that Vertex AI chooses."""
 
+from service.http.health import ROOT
 from service.http.hugging_face import HUGGING_FACE
 from service.http.invocations import INVOCATIONS
 from service.http.openapi import examples, own, tensorflow_serving
@@ -23,7 +24,7 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
 def chosen_paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     """Those at paths that the settings name. That of predictions may be a path of others."""
     found = {}
-    if settings.platform_health_route:
+    if settings.platform_health_route not in (None, ROOT):
         found[settings.platform_health_route] = {"get": own.ready("get_platform_health")}
     if settings.platform_predict_route:
         predict = tensorflow_serving.predict(settings, "platform_predict")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from service.http.explain import ExplainRequest, Explanation, Explanations
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Scored
 from service.http.model_status import ModelNames, ModelStatus
@@ -21,6 +22,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.statistics import StatisticsAnswer
 from service.http.openapi.operations import JsonObject, reference
+from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, JsonRequest
 from service.http.tensorflow_serving import Classified, Columned, Rowed
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME, ModelCard
@@ -31,7 +33,8 @@ from service.settings import Settings
 # The types that these hold follow by themselves.
 _TYPES = (
     *(Answer, BatchAnswer, JsonRequest, ModelCard, Problem, ErrorMessage),
-    *(Status, Health, Live, Ready),
+    *(Explanation, Explanations, ExplainRequest),
+    *(Root, Status, Health, Live, Ready),
     *(Rowed, Columned, Classified, ModelNames, ModelStatus),
     *(InferAnswer, ServerMetadata, ModelMetadata, ModelReady, ModelConfig),
     *(IndexedModel, StatisticsAnswer),
@@ -101,6 +104,9 @@ def _requests(settings: Settings) -> JsonObject:
             "TensorFlow Serving's column form.",
             {"inputs": {"anyOf": [images, named]}, "signature_name": signature},
             "inputs",
+        ),
+        "Row": _object(
+            "One image, KServe's way.", {"instances": {**images, "maxItems": 1}}, "instances"
         ),
         "Examples": _object("What is to be classified.", {"examples": images}, "examples"),
         "InferenceRequest": _inference_request(settings),

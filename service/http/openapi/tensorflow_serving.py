@@ -5,11 +5,13 @@ from dataclasses import replace
 from service.http.openapi import examples
 from service.http.openapi.bodies import IMAGE_ERRORS, REQUEST_ERRORS, json_body
 from service.http.openapi.operations import Operation, answer, json_answer
+from service.http.openapi.parameters import EXPLAINED
 from service.http.tensorflow_serving import MODELS
 from service.serving.errors import (
     BadParameter,
     BadTensor,
     NotReady,
+    TooSlow,
     UnknownModel,
     UnsupportedCoding,
 )
@@ -28,6 +30,7 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
             "/metadata": {"get": _metadata()},
             ":predict": {"post": predict(settings)},
             ":classify": {"post": _classify(settings)},
+            ":explain": {"post": _explain(settings)},
             ":regress": {"post": _regress(settings)},
         }
         for behind, methods in asked.items():
@@ -104,6 +107,19 @@ def _classify(settings: Settings) -> Operation:
         body=json_body(settings, "Examples"),
         answers={200: json_answer("For each image.", examples.CLASSIFIED)},
         errors=_REFUSED,
+    )
+
+
+def _explain(settings: Settings) -> Operation:
+    return Operation(
+        name="v1_explain",
+        summary="Which pixels a label's probability depends on, for one image",
+        description="KServe's. As `/explain`, for the one image of `instances`.",
+        tag=_TAG,
+        parameters=EXPLAINED,
+        body=json_body(settings, "Row"),
+        answers={200: json_answer("One explanation.", examples.EXPLANATIONS)},
+        errors=[*_REFUSED, TooSlow],
     )
 
 

@@ -25,7 +25,16 @@ from tests.server import (
 
 RED = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 OPEN = (
-    *("/", "/health", "/health/live", "/health/ready", "/ping", "/metrics"),
+    *(
+        "/",
+        "/page.css",
+        "/page.js",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/ping",
+        "/metrics",
+    ),
     *("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"),
 )
 

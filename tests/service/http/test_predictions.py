@@ -393,6 +393,7 @@ def test_head_is_get_without_a_body(server: Server, path: str) -> None:
         ("PUT", "/predict", {"POST", "OPTIONS"}),
         ("GET", "/predict/batch", {"POST", "OPTIONS"}),
         ("POST", "/model", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/health", {"GET", "HEAD", "OPTIONS"}),
         ("POST", "/metrics", {"GET", "HEAD", "OPTIONS"}),
         ("PURGE", "/metrics", {"GET", "HEAD", "OPTIONS"}),

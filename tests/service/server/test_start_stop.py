@@ -264,6 +264,41 @@ def test_nothing_is_left_behind(tiny_model: Path, worker: str) -> None:
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+# A worker whose service is told to stop when the worker is ready, and not yet at its event loop.
+STOPPED_EARLY = """
+import os, signal, sys, time
+from service.server import gthread, worker
+from service.server.application import serve
+
+def stopping(load):
+    def load_wsgi(self):
+        load(self)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(1)
+    return load_wsgi
+
+for kind in (gthread.Worker, worker.Worker):
+    kind.load_wsgi = stopping(kind.load_wsgi)
+sys.exit(serve({}))
+"""
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_that_is_told_to_stop_before_its_loop_runs_stops(
+    tiny_model: Path, worker: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_EARLY],
+        cwd=ROOT,
+        env=server_environ(tiny_model, free_port(), {"worker": worker, "workers": 1}),
+        capture_output=True,
+        text=True,
+        timeout=20,  # less than the grace period, after which it would be killed
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def cpu_seconds(pid: int) -> float:
     """What a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

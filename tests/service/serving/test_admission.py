@@ -107,3 +107,29 @@ def test_room_comes_back(clock: Clock) -> None:
     assert admits(bounded, 1) == 0
     bounded.leave(one)
     assert admits(bounded, 1) == 1
+
+
+def test_what_is_done_in_the_background_has_half_of_the_room(clock: Clock) -> None:
+    bounded = admission(4, by_wait=True)
+    taking(0.001, bounded, clock)
+    explanations = [context(), context()]
+    for one in explanations:
+        bounded.enter(one, background=True)
+    assert bounded.background == 2
+    with pytest.raises(Overloaded, match="predictions come first"):
+        bounded.check(background=True)
+    assert admits(bounded, 1000) > 100  # which are answered soon all the same
+    for one in explanations:
+        bounded.leave(one)
+    assert bounded.background == 0
+
+
+def test_how_long_the_background_takes_says_nothing_of_waits(clock: Clock) -> None:
+    bounded = admission(5, by_wait=True)
+    taking(0.001, bounded, clock)
+    for _ in range(100):
+        one = context()
+        bounded.enter(one, background=True)
+        clock.now += 10.0
+        bounded.leave(one)
+    assert admits(bounded, 2000) == pytest.approx(1000, rel=0.05)

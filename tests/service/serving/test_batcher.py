@@ -1,0 +1,110 @@
+"""Who has the network first: images that wait, or a turn of a background task."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from werkzeug.datastructures import Headers
+
+from service.http.app import create_app
+from service.http.current import service_of
+from service.inference.classifier import Classifier
+from service.serving.batcher import Answer, Batcher
+from service.serving.context import RequestContext
+from service.serving.errors import ClientDisconnected
+from service.serving.pipeline import Decoded, Outcome, PredictRequest, Task
+from service.serving.responses import Response
+from service.settings import Settings
+from tests.server import eventually
+
+IMAGE = np.zeros((8, 8, 3), np.uint8)
+
+
+class Recorded(Classifier):
+    """Writes down when it predicts."""
+
+    def __init__(self, like: Classifier, order: list[str]) -> None:
+        super().__init__(like._session, like.card)
+        self._order = order
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self._order.append("prediction")
+        return super().predict(images)
+
+
+class Loop:
+    """An event loop that makes one call at a time, when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: deque[Callable[[], object]] = deque()
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self.calls.append(callback)
+
+    call_soon_threadsafe = call_soon
+
+    def run(self, times: int) -> None:
+        for _ in range(times):
+            self.calls.popleft()()
+
+
+def context() -> RequestContext:
+    return RequestContext("id", "POST", time.monotonic(), time.monotonic() + 60)
+
+
+def request() -> PredictRequest:
+    return PredictRequest(b"", Headers(), "", context(), {})
+
+
+@pytest.fixture
+def order() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def classifier(tiny_classifier: Classifier, order: list[str]) -> Recorded:
+    return Recorded(tiny_classifier, order)
+
+
+@pytest.fixture
+def batcher(classifier: Recorded) -> Batcher:
+    return service_of(create_app(Settings(), classifier)).batcher
+
+
+def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
+    loop, answers = Loop(), list[Answer]()
+    task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
+    with ThreadPoolExecutor(1) as threads:
+        batcher.run_on(loop, threads)
+        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+        assert eventually(lambda: loop.calls)
+        loop.run(2)  # nothing has come
+        batcher.submit(request(), lambda _: task, answers.append)  # just before the turn
+        while loop.calls:
+            loop.run(1)
+        turn.result(30)
+    assert order == ["prediction", "turn"]
+    assert answers == [Response(200, {}, b"")]
+
+
+def test_without_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[str]) -> None:
+    """The thread that has the turn serves those that wait for one, and then itself."""
+    outcomes: list[Outcome] = []
+    batcher._waiting.append((Decoded(IMAGE, classifier, context(), 0.0), outcomes.append))
+    batcher.between(lambda: order.append("turn"), context())
+    assert order == ["prediction", "turn"]
+    assert len(outcomes) == 1
+
+
+def test_nobody_waits_for_a_loop_that_has_ended(batcher: Batcher) -> None:
+    wanted = context()
+    with ThreadPoolExecutor(1) as threads:
+        batcher.run_on(Loop(), threads)
+        turn = threads.submit(batcher.between, lambda: None, wanted)
+        wanted.abandoned = True
+        with pytest.raises(ClientDisconnected):
+            turn.result(30)
