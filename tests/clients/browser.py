@@ -221,8 +221,18 @@ class Flight:
         self.now -= request.url.endswith("/predict")
 
 
+def explain(visit: Visit) -> None:
+    page = visit.page
+    visit.choose("green.png")
+    page.get_by_role("button", name="green", exact=True).click()
+    expect(page.get_by_label("Why green?")).to_be_visible()
+    size = "(one) => [one.width, one.height]"
+    assert page.locator("article canvas").evaluate(size) == [8, 8]
+    visit.clear()
+
+
 def why(visit: Visit) -> None:
-    """The map of why, and a strange image, as the routes answer that have them."""
+    """The colours and the place of a map that is known."""
     page = visit.page
     row = [0.0, 0.5, -1.0, 0.25]
     importance = {"height": 2, "width": 4, "values": [row, row]}
@@ -309,7 +319,7 @@ def keyboard(visit: Visit) -> None:
 
 STEPS = (
     *(ask_for_the_key, keyboard, choose_several, use_it_from_code),
-    *(many, drop, paste, webcam, why, strange, look),
+    *(many, drop, paste, webcam, explain, why, strange, look),
 )
 
 

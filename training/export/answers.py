@@ -31,7 +31,7 @@ class Answers:
     as indices into `labels`. `probabilities`: float32 [N, labels]. `unreadable`: files left out,
     each with the reason. `folder`: what the paths are below of. `is_test`: whether the folder
     has test images apart from others. `left_out`: how many others the model was trained on.
-    `is_seen`: whether it was trained on all of these. `familiarity`: float64 [N], None of a model
+    `is_seen`: whether it was trained on all of these. `familiarity`: of each image, None of a model
     without it.
     """
 
@@ -44,7 +44,7 @@ class Answers:
     unreadable: tuple[str, ...]
     left_out: int = 0
     is_seen: bool = False
-    familiarity: NDArray[np.float64] | None = None
+    familiarity: list[float] | None = None
 
     @property
     def said(self) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ def ask(
     _tell_seen([listing.paths[i] for i, is_old in zip(kept, old, strict=True) if is_old], len(kept))
     rows = np.flatnonzero(np.logical_not(old) | all(old))
     chosen = np.array(kept)[rows]
-    shares = [one.familiarity for one in outputs if one.familiarity is not None]
+    shares = [share for one in outputs for share in one.familiarity or ()]
     return Answers(
         labels,
         listing.folder,
@@ -108,7 +108,7 @@ def ask(
         tuple(broken),
         left_out=len(kept) - len(rows),
         is_seen=all(old),
-        familiarity=np.concatenate(shares)[rows] if shares else None,
+        familiarity=[shares[i] for i in rows] if shares else None,
     )
 
 

@@ -27,8 +27,12 @@ def outputs(classifier: Classifier, images: Images) -> Outputs:
     batches = bar(starts, desc="measuring the file", unit="batch")
     found = [classifier.run(images[i : i + BATCH]) for i in batches]
     probabilities = np.concatenate([one.probabilities for one in found])
-    shares = [one.familiarity for one in found if one.familiarity is not None]
-    return Outputs(probabilities, np.concatenate(shares) if shares else None)
+    return Outputs(probabilities, familiarity_of(found))
+
+
+def familiarity_of(batches: Sequence[Outputs]) -> list[float] | None:
+    """That of the images of all batches; None of a model without it."""
+    return [share for one in batches for share in one.familiarity or ()] or None
 
 
 def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:
@@ -117,11 +121,11 @@ def accuracy_text(found: Figures) -> str:
     )
 
 
-def unfamiliar_share(classifier: Classifier, shares: NDArray[np.float64] | None) -> float | None:
-    """How many of these familiarities, [N], are below the card's threshold, 0..1; None of none."""
-    if shares is None:
+def unfamiliar_share(classifier: Classifier, shares: Sequence[float] | None) -> float | None:
+    """Which part of these familiarities is below the card's threshold, 0..1; None of none."""
+    if not shares:
         return None
-    return float(np.mean([classifier.is_unfamiliar(share) for share in shares.tolist()]))
+    return sum(map(classifier.is_unfamiliar, shares)) / len(shares)
 
 
 def familiarity_text(card: ModelCard) -> str:

@@ -176,14 +176,16 @@ def _add_features(nodes: _Nodes, two: NDArray[np.uint8]) -> str:
         raise FamiliarityError("no product with weights is found before the graph's answer")
     flat = []
     for kind, name in products:
-        shape = next(_run(nodes.model, name, [two])).shape
+        found = next(_run(nodes.model, name, [two]))
+        shape = found.shape
         if len(shape) < 2 or shape[0] != len(two):
             raise FamiliarityError(
                 f"what the last product takes has the shape {list(shape)} for {len(two)} images,"
                 " where a row for each is expected"
             )
         places = range(2, len(shape)) if "Conv" in kind else range(1, len(shape) - 1)
-        taken = nodes.add("Cast", name, to=TensorProto.FLOAT)
+        is_float = found.dtype == np.float32
+        taken = name if is_float else nodes.add("Cast", name, to=TensorProto.FLOAT)
         flat.append(nodes.reduce("ReduceMean", taken, places, keep=False) if places else taken)
     return flat[0] if len(flat) == 1 else nodes.add("Concat", *flat, axis=1)
 

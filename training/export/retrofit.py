@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard, ResizeRule, StrangerFigures
@@ -141,24 +140,18 @@ def _measured(
 def _strangers(classifier: Classifier, folder: Path, known: Answers) -> StrangerFigures:
     """How well the images of a folder are told from those of the labels. Raises DataError."""
     paths = [path for path in files_below(folder, PassedOver(folder)) if is_image(path)]
-    shares = _shares(classifier, paths, f"strangers ({folder.name})")
-    if known.familiarity is None or not len(shares):
-        raise DataError(f"--strangers: none of the images of {folder} can be read")
-    least = np.quantile(known.familiarity, 1 - PASSING)
-    return StrangerFigures(
-        images=len(shares),
-        auroc=rank_area(known.familiarity, shares),
-        passed=float((shares >= least).mean()),
-    )
-
-
-def _shares(classifier: Classifier, paths: Sequence[Path], title: str) -> NDArray[np.float64]:
-    """The familiarity, [N], of those files that can be read."""
     resize = classifier.card.input.resize
-    found: list[NDArray[np.float64]] = []
+    shares: list[float] = []
+    title = f"strangers ({folder.name})"
     with closing(decoded(paths, classifier.input_size, resize, title)) as read:
         for result in read:
             if isinstance(result, ReadFile):
-                share = classifier.run(result.image.pixels[None]).familiarity
-                found += [] if share is None else [share]
-    return np.concatenate(found) if found else np.empty(0)
+                shares += classifier.run(result.image.pixels[None]).familiarity or ()
+    if known.familiarity is None or not shares:
+        raise DataError(f"--strangers: none of the images of {folder} can be read")
+    of_labels, of_strangers = np.array(known.familiarity), np.array(shares)
+    return StrangerFigures(
+        images=len(shares),
+        auroc=rank_area(of_labels, of_strangers),
+        passed=float((of_strangers >= np.quantile(of_labels, 1 - PASSING)).mean()),
+    )

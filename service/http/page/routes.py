@@ -11,6 +11,7 @@ from flask import Blueprint, Flask, Response, render_template, request
 import service
 from service.http.caching import revalidated
 from service.http.current import current_service
+from service.http.explain import EXPLAIN
 from service.http.health import ROOT, check_ready
 from service.http.predict import PREDICT, PREDICT_BATCH
 from service.settings import Settings
@@ -21,6 +22,7 @@ _FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 _LINKED = {
     "predict": PREDICT,
     "predict_batch": PREDICT_BATCH,
+    "explain": EXPLAIN,
     "model": "/model",
     "health": "/health",
     "openapi": "/openapi.json",

@@ -194,7 +194,7 @@ def test_familiarity_is_the_second_output(tmp_path: Path, tiny_classifier: Class
     classifier = Classifier.load(write_with_familiarity(tmp_path / "m.onnx", 0.1))
     probabilities, familiarity = classifier.run(COLOURS)
     assert familiarity is not None
-    assert familiarity.tolist() == [1.0, 0.019608]  # without the rest that a float32 has
+    assert familiarity == [1.0, 0.019608]  # without the rest that a float32 has
     np.testing.assert_array_equal(probabilities, tiny_classifier.predict(COLOURS))
     assert [classifier.is_unfamiliar(share) for share in familiarity] == [False, True]
     assert not classifier.is_unfamiliar(0.1)
