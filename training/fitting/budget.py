@@ -16,6 +16,7 @@ TEST_ROUNDS = 3  # over the test images: by Keras, by the file, and once for com
 # In integers: over all that is held back by both files, over test by Keras and the file once more.
 QUANTISED_ROUNDS = 4
 QUANTISED_ANSWERS = 4_000  # what the ranges and the timings take
+FAMILIARITY_ANSWERS = 3_000  # training images to compare with, and images held back
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,5 @@ def export_seconds(state: TrainingState) -> float:
     if config.quantize:
         held_back = len(dataset.test) + len(dataset.validation)
         answers += QUANTISED_ROUNDS * held_back + QUANTISED_ANSWERS
+    answers += min(FAMILIARITY_ANSWERS, len(dataset.train) + len(dataset.validation))
     return SPARE_SECONDS + each * answers

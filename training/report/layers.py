@@ -20,6 +20,8 @@ import onnx  # isort: skip
 import onnxruntime as ort  # isort: skip
 from numpy.typing import NDArray  # isort: skip
 
+from training.export.familiarity import without_familiarity  # isort: skip
+
 Array = NDArray[Any]
 
 # What belongs to the layer before it: an activation, a normalisation, a bias.
@@ -73,7 +75,7 @@ class Network:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Open a file that `Classifier.load` has accepted."""
-        return cls(onnx.load(path))
+        return cls(without_familiarity(onnx.load(path)))  # which has learned nothing
 
     def values(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Array]:
         """Values inside the graph, by name, for uint8 [N, H, W, 3]."""

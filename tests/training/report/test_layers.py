@@ -1,12 +1,17 @@
 """The layers of a model file, and what they answer."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 
 from service.inference.classifier import Classifier
 from tests.images import random_pixels
 from tests.training.conftest import TrainedModel
 from tests.training.report.nets import colour_filters, one_pixel
+from training.data.dataset import Split
+from training.export import familiarity
 from training.report.layers import Network
 
 
@@ -35,6 +40,20 @@ def test_the_layers_of_the_tutorials_network(network: Network) -> None:
         ("fully connected 1", (256,)),
         ("fully connected 2", (3,)),
     ]
+
+
+def test_familiarity_is_no_layer(
+    trained_model: TrainedModel,
+    network: Network,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(familiarity, "LEAST_HELD_BACK", 3)
+    images = trained_model.images
+    known = Split(images, np.arange(len(images)) % 3)
+    model, _ = familiarity.with_familiarity(onnx.load(trained_model.path), known, images)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert Network.load(tmp_path / "model.onnx").layers == network.layers
 
 
 def test_learned_numbers_are_weights_and_what_is_added_to_them() -> None:
