@@ -86,7 +86,10 @@ def test_the_build_sees_only_what_it_copies(
         engine.call("rmi", "--force", image)
     names = {name.removeprefix("./") for name in listed.stdout.split()}
     expected = {
-        str(p.relative_to(context)) for p in (context / "service").rglob("*.py") if p.stat().st_size
+        str(path.relative_to(context))
+        for ending in ("py", "html", "css", "js")
+        for path in (context / "service").rglob(f"*.{ending}")
+        if path.stat().st_size
     }
     expected |= {str(MODEL), "docker/healthcheck.py", LOCK}
     assert names - {"Dockerfile", ".dockerignore"} == expected

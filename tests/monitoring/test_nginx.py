@@ -22,7 +22,10 @@ BURST = int(re.findall(r"burst=(\d+)", TEXT)[0])
 
 
 class Proxy(Server):
-    """Spoken to like a server."""
+    """Spoken to like a server. nginx answers some requests itself, which no description has."""
+
+    def check(self, method: str, path: str, reply: Reply) -> None:
+        """Leave answers alone: those of the service are looked at where it is asked directly."""
 
 
 @pytest.fixture(scope="module")
