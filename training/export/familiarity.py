@@ -192,6 +192,8 @@ def _add_features(nodes: _Nodes, two: NDArray[np.uint8]) -> str:
 
 def _add_score(nodes: _Nodes, features: str, bank: NDArray[np.float32], labels: int) -> None:
     """Operators from features to `_SCORE`, [N, 1]: the higher, the more familiar."""
+    if not (np.isfinite(bank).all() and bank.any()):
+        raise FamiliarityError("what the last product takes is NaN, infinite or always 0")
     rows = bank / np.maximum(np.linalg.norm(bank, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     wanted = min(MOST_DIRECTIONS, max(DIRECTIONS, DIRECTIONS_A_LABEL * labels))
     directions = np.linalg.svd(rows, full_matrices=False)[2][:wanted].T
@@ -211,9 +213,10 @@ def _add_score(nodes: _Nodes, features: str, bank: NDArray[np.float32], labels: 
 
 def _add_share(nodes: _Nodes, scores: NDArray[np.float32]) -> None:
     """Operators from `_SCORE` to the share of scores below it."""
-    table = np.sort(scores)
+    # Without any features the score is 0 / 0, and nothing is stranger: NaN is above no number.
+    table = np.sort(np.where(np.isnan(scores), -np.inf, scores))
     if len(table) > STEPS:
-        table = np.quantile(table, (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
+        table = np.quantile(table, (np.arange(STEPS) + 0.5) / STEPS, method="nearest")
     below = nodes.add("Less", nodes.constant(table[None]), _SCORE)
     counted = nodes.add("Cast", below, to=TensorProto.FLOAT)
     nodes.reduce("ReduceMean", counted, [1], keep=False, name=FAMILIARITY_NAME)
@@ -229,10 +232,7 @@ def _asked(
     """What flows under a name in the graph, for the images at these places."""
     starts = bar(range(0, len(places), BATCH), desc=title, unit="batch")
     batches = (images[places[start : start + BATCH]] for start in starts)
-    found = np.concatenate([*_run(model, name, batches)])
-    if not (np.isfinite(found).all() and found.any()):
-        raise FamiliarityError("what the last product takes is NaN, infinite or always 0")
-    return found
+    return np.concatenate([*_run(model, name, batches)])
 
 
 def _run(

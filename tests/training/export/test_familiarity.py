@@ -182,6 +182,16 @@ def test_a_share_is_of_all_held_back_images(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(shares, (np.arange(200) + 0.5) / 200, atol=0.016)
 
 
+def test_nothing_is_stranger_than_an_image_without_features() -> None:
+    black = np.zeros((20, 8, 8, 3), np.uint8)
+    held_back = np.concatenate([black, coloured(180, 2, 8).images])
+    model, _ = with_familiarity(by_convolution(), coloured(300, 1, 8), held_back)
+    shares = asked(model, held_back)[1]
+    assert shares[:20].max() == 0
+    assert shares[20:].min() == pytest.approx(0.1)
+    assert shares.max() == pytest.approx(0.995)
+
+
 def test_the_bank_has_as_many_of_each_label(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = np.array([0] * 500 + [1] * 40 + [2] * 500)
     monkeypatch.setattr(familiarity, "ROWS", 300)
