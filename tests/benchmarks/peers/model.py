@@ -28,7 +28,7 @@ class Model:
         """float32 [labels] of one image file."""
         with Image.open(io.BytesIO(data)) as image:
             pixels = image.convert("RGB").resize(self._size, Image.Resampling.BILINEAR)
-        (rows,) = self._session.run(None, {"image": np.asarray(pixels)[None]})
+        (rows,) = self._session.run(["probabilities"], {"image": np.asarray(pixels)[None]})
         row: NDArray[np.float32] = rows[0]
         return row
 
