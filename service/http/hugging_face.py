@@ -16,6 +16,7 @@ from service.inference.classifier import Classifier, Selection
 from service.serving.errors import BadParameter
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
+from service.serving.parameters import TopK
 from service.serving.pipeline import Outcome, PredictRequest, Task
 from service.serving.responses import JSON, Response
 from service.serving.uploads import BASE64_SCHEMA, base64_image, is_json, single_image
@@ -37,7 +38,7 @@ class Scored(msgspec.Struct, frozen=True):
 class Parameters(msgspec.Struct, frozen=True):
     """How many labels are wanted; the function is the model's own, if any is named."""
 
-    top_k: Annotated[int, Meta(ge=1)] | None = None
+    top_k: TopK | None = None
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
 
 
@@ -78,7 +79,7 @@ class HuggingFace:
             image = base64_image(found.inputs)
         else:
             image = single_image(request.body, content_type)
-        selection = Selection(asked.top_k or _TOP_K)
+        selection = Selection(int(asked.top_k or _TOP_K))
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = predictions(classifier, outcomes[0], selection)

@@ -15,7 +15,7 @@ from service.inference.classifier import Classifier, Prediction, Selection
 from service.serving.errors import MissingImage, TooManyFiles, UnsupportedCoding
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
-from service.serving.parameters import parse_selection
+from service.serving.parameters import TopK, parse_selection
 from service.serving.pipeline import OF_ONE_IMAGE, Outcome, PredictRequest, Source, Task
 from service.serving.problems import Problem, problem_of
 from service.serving.responses import JSON, Response
@@ -84,7 +84,7 @@ class JsonRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An image in base64, or as a data URL, and which labels are wanted."""
 
     image: Annotated[str, Meta(extra_json_schema=BASE64_SCHEMA)]
-    top_k: Annotated[int, Meta(ge=1)] | None = None
+    top_k: TopK | None = None
     min_probability: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
@@ -210,6 +210,6 @@ def _image_in_json(body: bytes, selection: Selection) -> tuple[bytes, Selection]
     found = decode_json(_JSON_REQUEST, body, '{"image": "<base64>"}')
     top_k, least = found.top_k, found.min_probability
     return base64_image(found.image), Selection(
-        selection.top_k if top_k is None else top_k,
+        selection.top_k if top_k is None else int(top_k),
         selection.min_probability if least is None else least,
     )

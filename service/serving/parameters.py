@@ -1,15 +1,27 @@
-"""The parameters of a query string."""
+"""Which labels a request wants: the parameters of a query string, and of JSON."""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 from urllib.parse import parse_qs
+
+from msgspec import Meta
 
 from service.inference.classifier import ALL, Selection
 from service.serving.errors import BadParameter
 
 # Neither int() nor float() could be asked alone: both take spaces, underscores, and digits of other
 # scripts. Nine digits exceed any number of labels.
+_MOST_LABELS = 999_999_999
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+# ``top_k`` in JSON, where 3.0 is a whole number, too: some clients write it so.
+TopK = Annotated[
+    float,
+    Meta(ge=1, le=_MOST_LABELS, multiple_of=1),
+]
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?")
 
 

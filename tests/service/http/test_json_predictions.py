@@ -48,6 +48,9 @@ def test_json_with_an_image(server: Server, text: Callable[[bytes], str]) -> Non
         (b'{"image": "not base64!"}', "no base64 text"),
         (b'{"image": "data:image/png,abc"}', "data URL"),
         (b'{"image": "", "top_k": 0}', "top_k"),
+        (b'{"image": "", "top_k": 2.5}', "top_k"),
+        (b'{"image": "", "top_k": "2"}', "top_k"),
+        (b'{"image": "", "top_k": 1e300}', "top_k"),
         (b'{"image": "", "min_probability": 2}', "min_probability"),
         (b'{"image": "", "topk": 2}', "topk"),
         (b'{"image": ' + b"[" * 100_000, "JSON cannot be read"),
@@ -72,6 +75,11 @@ def test_the_json_wins_over_the_query(server: Server) -> None:
     assert len(server.post("/predict?top_k=1", body, headers).json()["predictions"]) == 2
     body, headers = as_json(RED, min_probability=0.9)
     assert len(server.post("/predict?top_k=3", body, headers).json()["predictions"]) == 1
+
+
+def test_a_whole_number_may_be_written_with_a_point(server: Server) -> None:
+    body, headers = as_json(RED, top_k=2.0)
+    assert len(server.post("/predict", body, headers).json()["predictions"]) == 2
 
 
 def test_nearly_json_is_told_how_to_send_it(server: Server) -> None:
