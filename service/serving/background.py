@@ -26,7 +26,7 @@ T = TypeVar("T")
 # A turn takes as many images as fit into this, and at least one.
 TURN_SECONDS = 0.001
 # A pause after a turn, in lengths of the turn.
-PAUSE = 7
+PAUSE = 15
 
 
 class Network(Protocol):
