@@ -8,6 +8,7 @@ from service.http import health, images, model, model_status
 from service.http.current import CONTEXT_KEY, current_context, current_service, install
 from service.http.endpoints import Endpoint, Endpoints, PathPart
 from service.http.explain import EXPLAIN, ExplainFormat
+from service.http.flask_responses import flask_response
 from service.http.hugging_face import HuggingFace
 from service.http.invocations import Invocations
 from service.http.open_inference import routes as open_inference
@@ -107,18 +108,14 @@ def _finish(response: Response) -> Response:
 
 
 def _refuse(error: Exception) -> Response:
-    return _flask_response(responses.error_response(error, current_context()))
+    return flask_response(responses.error_response(error, current_context()))
 
 
 def _refuse_http(error: HTTPException) -> Response:
     """404, 405 and their like, with the headers that werkzeug gives them (Allow)."""
-    response = _flask_response(
+    response = flask_response(
         responses.status_response(error.code or 500, error.description or "", current_context())
     )
     for name, value in error.get_headers():
         response.headers.setdefault(name, value)
     return response
-
-
-def _flask_response(response: responses.Response) -> Response:
-    return Response(response.body, response.status, response.headers)

@@ -29,7 +29,7 @@ from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.parameters import parse_text
 from service.serving.pipeline import BackgroundTask, PredictRequest, Source
-from service.serving.responses import JSON, Response
+from service.serving.responses import Response, json_response
 from service.serving.uploads import BASE64_SCHEMA, base64_image, is_json, single_image
 
 EXPLAIN = "/explain"
@@ -207,7 +207,7 @@ def _explained(
 
 
 def _as_json(found: _Found) -> Response:
-    return Response(200, JSON, msgspec.json.encode(found.to_struct()))
+    return json_response(found.to_struct())
 
 
 def _as_picture(found: _Found) -> Response:
@@ -215,7 +215,7 @@ def _as_picture(found: _Found) -> Response:
 
 
 def _for_kserve(found: _Found) -> Response:
-    return Response(200, JSON, msgspec.json.encode(Explanations([found.to_struct()])))
+    return json_response(Explanations([found.to_struct()]))
 
 
 def _wants_picture(headers: Headers) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from flask import Blueprint, Flask, Response
 
 from service.http.current import current_context, current_service
+from service.http.flask_responses import json_answer
 from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
 from service.serving.errors import NotReady
@@ -71,14 +72,14 @@ def register(app: Flask, settings: Settings) -> None:
 @blueprint.get(LIVE)
 def live() -> Response:
     """The process answers."""
-    return _json(Status("live"))
+    return json_answer(Status("live"))
 
 
 @blueprint.get("/v2/health/live")
 def live_by_protocol() -> Response:
     """The same, as the Open Inference Protocol's clients read it."""
     current_context().route = LIVE
-    return _json(Live(live=True))
+    return json_answer(Live(live=True))
 
 
 @blueprint.get(READY)
@@ -90,7 +91,7 @@ def ready() -> Response:
     """
     current_context().route = READY
     check_ready()
-    return _json(Status("ready"))
+    return json_answer(Status("ready"))
 
 
 @blueprint.get("/v2/health/ready")
@@ -98,14 +99,14 @@ def ready_by_protocol() -> Response:
     """The same, as the Open Inference Protocol's clients read it."""
     current_context().route = READY
     check_ready()
-    return _json(Ready(live=True, ready=True))
+    return json_answer(Ready(live=True, ready=True))
 
 
 @blueprint.get("/health")
 def health() -> Response:
     """The same, and which model answers."""
     check_ready()
-    return _json(Health("ready", ModelName.of(current_service().models.current)))
+    return json_answer(Health("ready", ModelName.of(current_service().models.current)))
 
 
 @blueprint.get(METRICS)
@@ -129,7 +130,3 @@ def check_ready() -> None:
         raise NotReady("the service is stopping")
     if not state.ready:
         raise NotReady("a worker has not answered its warm-up yet")
-
-
-def _json(content: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(content), content_type="application/json")

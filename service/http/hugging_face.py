@@ -18,7 +18,7 @@ from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.parameters import TopK
 from service.serving.pipeline import Outcome, PredictRequest, Task
-from service.serving.responses import JSON, Response
+from service.serving.responses import Response, json_response
 from service.serving.uploads import BASE64_SCHEMA, base64_image, is_json, single_image
 
 HUGGING_FACE = "/huggingface"
@@ -84,7 +84,7 @@ class HuggingFace:
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = predictions(classifier, outcomes[0], selection)
             scored = [Scored(one.label, one.probability) for one in ranked]
-            return Response(200, JSON, msgspec.json.encode(scored))
+            return json_response(scored)
 
         return Task((image,), classifier, encode)
 

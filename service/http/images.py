@@ -6,6 +6,7 @@ from werkzeug.wsgi import get_input_stream
 from service.http.body import read_body
 from service.http.current import current_context, current_endpoints, current_service
 from service.http.endpoints import Endpoints
+from service.http.flask_responses import flask_response
 from service.serving.pipeline import PredictRequest
 
 
@@ -28,4 +29,4 @@ def _answer(**_arguments: str) -> Response:
         query = request.query_string.decode("latin-1")
         wanted = PredictRequest(body, request.headers, query, context, found.arguments)
         answer = service.batcher.answer(wanted, found.endpoint.read)
-    return Response(answer.body, answer.status, answer.headers)
+    return flask_response(answer)

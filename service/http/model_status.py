@@ -11,6 +11,7 @@ from flask import Blueprint, Response
 
 from service.http.current import current_service
 from service.http.endpoints import rule_of
+from service.http.flask_responses import json_answer
 from service.http.health import check_ready
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
@@ -53,7 +54,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 @blueprint.get("/v1/models")
 def names() -> Response:
     """The models by their names: there is one."""
-    return _json(ModelNames([current_service().models.name]))
+    return json_answer(ModelNames([current_service().models.name]))
 
 
 def status(**arguments: str) -> Response:
@@ -61,7 +62,7 @@ def status(**arguments: str) -> Response:
     models = current_service().models
     models.find(arguments)
     check_ready()
-    return _json(ModelStatus(models.name))
+    return json_answer(ModelStatus(models.name))
 
 
 def metadata(**arguments: str) -> Response:
@@ -76,7 +77,7 @@ def metadata(**arguments: str) -> Response:
     }
     spec = _both_cases(name=models.name, signature_name="", version=VERSION)
     definitions = _both_cases(signature_def=signatures)
-    return _json(_both_cases(model_spec=spec, metadata={"signature_def": definitions}))
+    return json_answer(_both_cases(model_spec=spec, metadata={"signature_def": definitions}))
 
 
 for _model in MODELS:
@@ -106,7 +107,3 @@ def _both_cases(**members: object) -> dict[str, Any]:
         for name, member in members.items()
     }
     return members | camel
-
-
-def _json(content: msgspec.Struct | dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(content), content_type="application/json")

@@ -18,7 +18,7 @@ from service.serving.models import Models
 from service.serving.parameters import TopK, parse_selection
 from service.serving.pipeline import OF_ONE_IMAGE, Outcome, PredictRequest, Source, Task
 from service.serving.problems import Problem, problem_of
-from service.serving.responses import JSON, Response
+from service.serving.responses import Response, json_response
 from service.serving.uploads import (
     BASE64_SCHEMA,
     NO_FILE,
@@ -142,7 +142,7 @@ class PredictFormat:
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = predictions(classifier, outcomes[0], selection)
             answer = Answer(ModelName.of(classifier), ranked, *familiarity(classifier, outcomes[0]))
-            return Response(200, JSON, msgspec.json.encode(answer))
+            return json_response(answer)
 
         return Task((image,), classifier, encode)
 
@@ -166,7 +166,7 @@ class PredictFormat:
                 for file, outcome in zip(files, outcomes, strict=True)
             ]
             answer = BatchAnswer(ModelName.of(classifier), results)
-            return Response(200, JSON, msgspec.json.encode(answer))
+            return json_response(answer)
 
         return Task([_source(file) for file in files], classifier, encode)
 

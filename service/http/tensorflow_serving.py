@@ -25,7 +25,7 @@ from service.serving.errors import (
 from service.serving.json_bodies import decode_json
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Rows, Source, Task, rows_of
-from service.serving.responses import JSON, Response
+from service.serving.responses import Response, json_response
 from service.serving.uploads import base64_image, check_length
 from service.settings import Settings
 
@@ -172,7 +172,7 @@ class TensorFlowServing:
         def encode(outcomes: Sequence[Outcome]) -> Response:
             values = written(classifier, rows_of(outcomes))
             answer = Rowed(values) if rowed else Columned(values)
-            return Response(200, JSON, msgspec.json.encode(answer))
+            return json_response(answer)
 
         return Task(images, classifier, encode)
 
@@ -198,7 +198,7 @@ class TensorFlowServing:
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = [classifier.rank(row) for row in rows_of(outcomes)]
             results = [[Ranked(one.label, one.probability) for one in image] for image in ranked]
-            return Response(200, JSON, msgspec.json.encode(Classified(results)))
+            return json_response(Classified(results))
 
         return Task(self._images(found.examples, classifier), classifier, encode)
 

@@ -71,9 +71,18 @@ def json_batch(
     """
     count, size = _count(data), prod(image_shape)
     images = max(1, count // size)  # with too few or too many numbers it is refused
+    check_count(images, max_images)
+    return json_tensor(data, (images, *image_shape))
+
+
+def check_count(images: int, max_images: int) -> None:
+    """Refuse more images than a request may hold.
+
+    Raises:
+        TooManyFiles: there are more.
+    """
     if images > max_images:
         raise TooManyFiles(f"the request holds {images} images, {max_images} are allowed")
-    return json_tensor(data, (images, *image_shape))
 
 
 def binary_tensor(body: bytes, start: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

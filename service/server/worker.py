@@ -5,8 +5,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -59,10 +60,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         """Note signals until the loop handles them: it forgets those that come before it runs."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, lambda *_: self._begin_stop())
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, lambda *_: self._stop_at_once())
-        signal.signal(signal.SIGUSR1, lambda *_: self.log.reopen_files())
+        for number, handle in self._handlers():
+            signal.signal(number, partial(_without_arguments, handle))
         signal.signal(signal.SIGWINCH, signal.SIG_IGN)
         # The master's last word to a worker that has hung: the loop would not come to it.
         signal.signal(signal.SIGABRT, self.handle_abort)
@@ -81,10 +80,14 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     def _let_loop_handle_signals(self) -> None:
         """On the running loop: a handler of Python's could interrupt any line."""
-        self.loop.add_signal_handler(signal.SIGTERM, self._begin_stop)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            self.loop.add_signal_handler(number, self._stop_at_once)
-        self.loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        for number, handle in self._handlers():
+            self.loop.add_signal_handler(number, handle)
+
+    def _handlers(self) -> Iterator[tuple[signal.Signals, Callable[[], object]]]:
+        yield signal.SIGTERM, self._begin_stop
+        yield signal.SIGINT, self._stop_at_once
+        yield signal.SIGQUIT, self._stop_at_once
+        yield signal.SIGUSR1, self.log.reopen_files
 
     async def _serve(self) -> None:
         self._let_loop_handle_signals()
@@ -117,3 +120,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _stop_at_once(self) -> None:
         self._at_once = True
         self._begin_stop()
+
+
+def _without_arguments(handle: Callable[[], object], _number: int, _frame: object) -> None:
+    handle()

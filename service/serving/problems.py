@@ -29,10 +29,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kind = self.type.rpartition(":")[2]
         return kind if kind != "blank" else f"status-{self.status}"
 
-    def to_json(self) -> bytes:
-        """The body of the answer."""
-        return msgspec.json.encode(self)
-
 
 class ErrorMessage(msgspec.Struct, frozen=True):
     """All that clients of TensorFlow Serving and the Open Inference Protocol read of an error."""

@@ -40,8 +40,7 @@ from training.config import TrainConfig
 from training.data.decoding import LIMITS, ReadFile, decoded
 from training.data.entries import is_image
 from training.data.folders import list_images, parts
-from training.export.answers import BATCH
-from training.export.evaluation import familiarity_of
+from training.export.answers import BATCH, familiarity_of
 from training.intervals import rank_area
 from training.pipeline import train
 

@@ -97,7 +97,7 @@ def ask(
     _tell_seen([listing.paths[i] for i, is_old in zip(kept, old, strict=True) if is_old], len(kept))
     rows = np.flatnonzero(np.logical_not(old) | all(old))
     chosen = np.array(kept)[rows]
-    shares = [share for one in outputs for share in one.familiarity or ()]
+    shares = familiarity_of(outputs)
     return Answers(
         labels,
         listing.folder,
@@ -110,6 +110,11 @@ def ask(
         is_seen=all(old),
         familiarity=[shares[i] for i in rows] if shares else None,
     )
+
+
+def familiarity_of(batches: Sequence[Outputs]) -> list[float] | None:
+    """That of the images of all batches; None of a model without it."""
+    return [share for one in batches for share in one.familiarity or ()] or None
 
 
 def _tell_seen(paths: Sequence[Path], images: int) -> None:

@@ -13,7 +13,7 @@ from service.inference.contract import Figures, LabelFigures, ModelCard
 from training.calibration import calibration_error
 from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
-from training.export.answers import ask
+from training.export.answers import ask, familiarity_of
 from training.export.seen import seen_by
 from training.intervals import share_interval
 from training.progress import bar
@@ -28,11 +28,6 @@ def outputs(classifier: Classifier, images: Images) -> Outputs:
     found = [classifier.run(images[i : i + BATCH]) for i in batches]
     probabilities = np.concatenate([one.probabilities for one in found])
     return Outputs(probabilities, familiarity_of(found))
-
-
-def familiarity_of(batches: Sequence[Outputs]) -> list[float] | None:
-    """That of the images of all batches; None of a model without it."""
-    return [share for one in batches for share in one.familiarity or ()] or None
 
 
 def predict(classifier: Classifier, images: Images) -> NDArray[np.float32]:

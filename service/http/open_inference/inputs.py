@@ -12,10 +12,10 @@ from service.http.open_inference.elements import (
     prefixed_elements,
     single_element,
 )
-from service.http.tensors import binary_tensor, json_tensor
+from service.http.tensors import binary_tensor, check_count, json_tensor
 from service.inference.contract import INPUT_NAME
 from service.inference.formats import detect_format
-from service.serving.errors import BadTensor, TooManyFiles
+from service.serving.errors import BadTensor
 from service.serving.json_bodies import decode_json
 from service.serving.pipeline import Source
 
@@ -64,13 +64,8 @@ def raw_images(body: bytes, shape: tuple[int, ...], max_images: int) -> Sequence
     images, left = divmod(len(body), prod(shape))
     if left or detect_format(body):
         return (body,)
-    _check_count(images, max_images)
+    check_count(images, max_images)
     return tuple(binary_tensor(body, 0, (images, *shape)))
-
-
-def _check_count(images: int, max_images: int) -> None:
-    if images > max_images:
-        raise TooManyFiles(f"the request holds {images} images, {max_images} are allowed")
 
 
 class InputReader:
@@ -128,7 +123,7 @@ class InputReader:
                 f"the model does not take {found}: send {TENSOR} [N, {dimensions}] for pixels, or"
                 f" {FILES} [N] for image files"
             )
-        _check_count(shape[0], self._max_images)
+        check_count(shape[0], self._max_images)
         return shape[0]
 
     def _check_size(self) -> None:

@@ -1,12 +1,10 @@
 """What the protocol's clients ask beside predictions; health is with what monitoring asks."""
 
-from typing import Any
-
-import msgspec
 from flask import Blueprint, Response
 
 from service.http.current import current_endpoints, current_service
 from service.http.endpoints import rule_of
+from service.http.flask_responses import json_answer
 from service.http.health import check_ready
 from service.http.open_inference.descriptions import (
     IndexedModel,
@@ -28,14 +26,14 @@ _REPOSITORY = "/v2/repository"
 @blueprint.get("/v2/")
 def server() -> Response:
     """What answers here."""
-    return _json(ServerMetadata())
+    return json_answer(ServerMetadata())
 
 
 def metadata(**arguments: str) -> Response:
     """A model's input and output."""
     models = current_service().models
     classifier = models.find(arguments)
-    return _json(model_metadata(models.name, classifier))
+    return json_answer(model_metadata(models.name, classifier))
 
 
 def ready(**arguments: str) -> Response:
@@ -43,14 +41,16 @@ def ready(**arguments: str) -> Response:
     models = current_service().models
     models.find(arguments)
     check_ready()
-    return _json(ModelReady(models.name))
+    return json_answer(ModelReady(models.name))
 
 
 def config(**arguments: str) -> Response:
     """A model as Triton configures it."""
     current = current_service()
     classifier = current.models.find(arguments)
-    return _json(model_config(current.models.name, classifier, current.settings.max_batch_files))
+    return json_answer(
+        model_config(current.models.name, classifier, current.settings.max_batch_files)
+    )
 
 
 @blueprint.get("/v2/models/stats")
@@ -60,13 +60,13 @@ def stats(**arguments: str) -> Response:
     current.models.find(arguments)
     current.accounting.flush()
     routes = [endpoint.route for endpoint in current_endpoints().each]
-    return _json(statistics(current.models.name, current.metrics.totals(routes)))
+    return json_answer(statistics(current.models.name, current.metrics.totals(routes)))
 
 
 @blueprint.post(f"{_REPOSITORY}/index")
 def index() -> Response:
     """The models: there is one."""
-    return _json([IndexedModel(current_service().models.name)])
+    return json_answer([IndexedModel(current_service().models.name)])
 
 
 @blueprint.post(f"{_REPOSITORY}/models/<name>/load")
@@ -83,10 +83,6 @@ def change(name: str) -> Response:
         "models are not loaded or unloaded by clients here: replace the model file, and the service"
         " takes the new one within seconds"
     )
-
-
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), content_type="application/json")
 
 
 for _model in MODELS:

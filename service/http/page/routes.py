@@ -12,6 +12,7 @@ import service
 from service.http.caching import revalidated
 from service.http.current import current_service
 from service.http.explain import EXPLAIN
+from service.http.flask_responses import json_answer
 from service.http.health import ROOT, check_ready
 from service.http.predict import PREDICT, PREDICT_BATCH
 from service.settings import Settings
@@ -80,8 +81,7 @@ def root() -> Response:
 
 def _root(base: str) -> Response:
     links = {name: base + path.removeprefix("/") for name, path in _LINKED.items()}
-    body = msgspec.json.encode(Root("alive", "labelserve", service.__version__, links))
-    return Response(body, content_type="application/json")
+    return json_answer(Root("alive", "labelserve", service.__version__, links))
 
 
 def _page(base: str) -> Response:
