@@ -136,11 +136,12 @@ def check_codings(fields: Iterable[str]) -> None:
 @lru_cache(maxsize=64)  # clients have few of them
 def _declared(content_type: str) -> tuple[str, bool]:
     """A request's media type, and whether it says that the body is no image."""
-    declared = _media_type(content_type)
+    declared = media_type(content_type)
     return declared, _OTHER.fullmatch(declared) is not None
 
 
-def _media_type(content_type: str) -> str:
+def media_type(content_type: str) -> str:
+    """A declared type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
 
@@ -230,7 +231,7 @@ def _files(decoder: MultipartDecoder, body: bytes) -> list[Upload]:
 
 def _is_file(part: File | Field) -> bool:
     """Whether it has a file name, or the content type of a file that nobody has named."""
-    declared = _media_type(part.headers.get("Content-Type", ""))
+    declared = media_type(part.headers.get("Content-Type", ""))
     return isinstance(part, File) or bool(declared and not _TEXT.fullmatch(declared))
 
 

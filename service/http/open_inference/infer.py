@@ -10,7 +10,7 @@ from service.serving.errors import WrongMediaType
 from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Task, rows_of
 from service.serving.responses import Response
-from service.serving.uploads import MULTIPART, check_length
+from service.serving.uploads import MULTIPART, check_length, media_type
 from service.settings import MULTIPART_OVERHEAD, Settings
 
 MODEL = "/v2/models/{name}"
@@ -37,7 +37,7 @@ class OpenInference:
 
     def _check_head(self, content_type: str, length: int | None) -> int:
         """Clients declare JSON, bytes or nothing; only a form is certainly something else."""
-        if content_type.partition(";")[0].strip().lower() == MULTIPART:
+        if media_type(content_type) == MULTIPART:
             raise WrongMediaType(
                 f"a form is not read here, but by /predict/batch: send JSON, or one image file's"
                 f" own bytes with the header {JSON_LENGTH}: 0"
