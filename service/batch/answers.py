@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from service.inference.classifier import ALL, Classifier, Outputs, Prediction, Selection
 from service.inference.errors import ImageError, InvalidAnswer
 from service.inference.imaging import decode_image
+from service.runtime.sizing import MAX_BATCH_SIZE
 from service.serving.problems import Problem, problem_of
-
-# Images that go through the network together. More gain nothing, and take memory.
-BATCH = 32
 
 
 class Ranked(NamedTuple):
@@ -32,7 +30,7 @@ def answers(
 ) -> list[Answer]:
     """What a model says of images, one answer each, in order.
 
-    They go through the network in batches of at most ``BATCH``. Any thread may call this.
+    They go through the network in batches of at most ``MAX_BATCH_SIZE``. Any thread may call this.
 
     Args:
         classifier: the model; its number of threads is that of one inference.
@@ -41,8 +39,8 @@ def answers(
         selection: which labels are wanted.
     """
     found: list[Answer] = []
-    for start in range(0, len(contents), BATCH):
-        found += _of_batch(classifier, contents[start : start + BATCH], selection)
+    for start in range(0, len(contents), MAX_BATCH_SIZE):
+        found += _of_batch(classifier, contents[start : start + MAX_BATCH_SIZE], selection)
     return found
 
 
@@ -77,11 +75,11 @@ def _answer(classifier: Classifier, outputs: Outputs, place: int, selection: Sel
     """Of one of the images that the outputs are of."""
     try:
         predictions = classifier.rank(outputs.probabilities[place], selection)
-        if outputs.familiarity is None:
-            return Ranked(predictions)
-        share = outputs.familiarity[place]
-        if not math.isfinite(share):
-            raise InvalidAnswer("the model's familiarity of this image is NaN or infinity")
     except InvalidAnswer as error:
         return problem_of(error)
+    if outputs.familiarity is None:
+        return Ranked(predictions)
+    share = outputs.familiarity[place]
+    if not math.isfinite(share):
+        return problem_of(InvalidAnswer("the image's familiarity is NaN or infinity"))
     return Ranked(predictions, share, classifier.is_unfamiliar(share))

@@ -1,0 +1,37 @@
+"""The columns of Parquet outputs. pyarrow is an extra: it is imported when it is asked for."""
+
+from typing import Any
+
+from service.batch.answers import Answer
+from service.batch.columns import FAMILIARITY, column_names, rows
+
+
+def schema(*, has_familiarity: bool) -> Any:
+    """The types of ``columns.column_names``, a ``pyarrow.Schema``.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    import pyarrow as pa
+
+    kinds = {
+        "file": pa.string(),
+        "rank": pa.int32(),
+        "label": pa.string(),
+        "probability": pa.float64(),
+        "problem": pa.string(),
+        FAMILIARITY: pa.float64(),
+    }
+    names = column_names(has_familiarity=has_familiarity)
+    return pa.schema([(name, kinds[name]) for name in names])
+
+
+def table_bytes(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
+    """Answers as an Arrow record batch, to be sent to the process that writes."""
+    import pyarrow as pa
+
+    kinds = schema(has_familiarity=has_familiarity)
+    found = rows(named, has_familiarity=has_familiarity)
+    columns = zip(*found, strict=True)
+    arrays = [pa.array(one, kind.type) for one, kind in zip(columns, kinds, strict=True)]
+    return bytes(pa.record_batch(arrays, schema=kinds).serialize())
