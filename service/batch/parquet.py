@@ -26,12 +26,17 @@ def schema(*, has_familiarity: bool) -> Any:
     return pa.schema([(name, kinds[name]) for name in names])
 
 
-def table_bytes(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
-    """Answers as an Arrow record batch, to be sent to the process that writes."""
+def record_batch(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> Any:
+    """Answers as a ``pyarrow.RecordBatch``."""
     import pyarrow as pa
 
     kinds = schema(has_familiarity=has_familiarity)
     found = rows(named, has_familiarity=has_familiarity)
     columns = zip(*found, strict=True)
     arrays = [pa.array(one, kind.type) for one, kind in zip(columns, kinds, strict=True)]
-    return bytes(pa.record_batch(arrays, schema=kinds).serialize())
+    return pa.record_batch(arrays, schema=kinds)
+
+
+def table_bytes(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
+    """The same, to be sent to the process that writes."""
+    return bytes(record_batch(named, has_familiarity=has_familiarity).serialize())
