@@ -5,6 +5,8 @@ Ray runs on this machine, or on the cluster that the program was submitted to.
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from service.batch.errors import Refused
@@ -13,6 +15,10 @@ from service.batch.parquet import record_batch
 from service.batch.predictor import Predictor
 from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
 from service.runtime.sizing import MAX_BATCH_SIZE
+
+# So few files are listed again, to be divided by their number; of more, Ray makes fewer tasks.
+_FEW = 10_000
+_FILES_OF_TASK = 1_000
 
 
 class Actor:
@@ -39,17 +45,17 @@ class Actor:
 def predictions(predictor: Predictor, sources: Sequence[str]) -> Any:
     """A dataset of Ray's with the answers, in the columns of ``columns.column_names``.
 
-    An actor for each core reads the files and answers. Reading asks for as much as an actor has, a
+    An actor for each core reads files and answers. Reading asks for as much as an actor has, a
     core, and there is no size of batches: so Ray joins the two, and no image enters its object
     store.
+
+    Raises:
+        OSError, ValueError: there is no such source, or nothing in it that is called an image.
     """
     import ray
 
-    files = ray.data.read_binary_files(
-        list(sources), include_paths=True, file_extensions=[*SUFFIXES, *HEIC_SUFFIXES]
-    )
-    cores = int(ray.cluster_resources()["CPU"])
-    return files.map_batches(
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return _files(sources, cores).map_batches(
         Actor,
         fn_constructor_args=(predictor,),
         batch_size=None,
@@ -58,16 +64,64 @@ def predictions(predictor: Predictor, sources: Sequence[str]) -> Any:
     )
 
 
-def _work(job: Job) -> Written:
+def _files(sources: Sequence[str], cores: int) -> Any:
+    """A dataset of ``path`` and ``bytes``, of at most as many read tasks as there are files.
+
+    Where it plans more tasks than there are files, Ray splits what a task reads, and cannot join
+    reading and answering: reading would wait for a core, and the actors, with all cores, for it.
+    """
     import ray
 
+    read = partial(
+        ray.data.read_binary_files,
+        list(sources),
+        include_paths=True,
+        file_extensions=[*SUFFIXES, *HEIC_SUFFIXES],
+    )
+    files = read()
+    count = len(files.input_files())
+    if count < max(_FEW, 2 * cores):
+        tasks = min(count, max(4 * cores, count // _FILES_OF_TASK))
+        files = read(override_num_blocks=tasks)
+    return files
+
+
+def _work(job: Job) -> Written:
+    import ray
+    from pyarrow.dataset import dataset, field
+
+    places, folder = _place(job)
     ray.init(include_dashboard=False)
     try:
         found = predictions(job.predictor, job.sources)
-        found.write_parquet(job.output, mode="overwrite" if job.overwrite else "error")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # nothing there, nothing called an image
         raise Refused(str(error)) from error
-    return Written(0, 0)
+    # The actors have all cores until they end: rows that are written meanwhile must ask for none.
+    mode = "overwrite" if job.overwrite else "error"
+    found.write_parquet(folder, filesystem=places, mode=mode, ray_remote_args={"num_cpus": 0})
+    rows = dataset(folder, filesystem=places, format="parquet")
+    return Written(
+        rows.count_rows(field("rank") == 1), rows.count_rows(field("problem").is_valid())
+    )
+
+
+def _place(job: Job) -> tuple[Any, str]:
+    """The file system of the output, of pyarrow's, and the folder in it.
+
+    Raises:
+        Refused: it cannot be written there.
+    """
+    from pyarrow.fs import FileSystem, FileType
+
+    try:
+        uri = job.output if "://" in job.output else str(Path(job.output).absolute())
+        places, folder = FileSystem.from_uri(uri)
+        kind = places.get_file_info(folder).type
+    except (OSError, ValueError) as error:
+        raise Refused(f"{job.output} cannot be written: {error}") from error
+    if kind != FileType.NotFound and not job.overwrite:
+        raise Refused(f"{job.output} is there already: give --overwrite to begin anew")
+    return places, folder
 
 
 if __name__ == "__main__":
