@@ -11,11 +11,12 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, cast
+from tarfile import EOFHeaderError  # type: ignore[attr-defined]
+from typing import IO, Any, BinaryIO, Self
 
 from service.batch.items import Content, Listed, Load, passed_over, problem, unreadable
 from service.inference.image_files import is_called_an_image, is_passed_over
@@ -23,7 +24,7 @@ from service.inference.image_files import is_called_an_image, is_passed_over
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP_SUFFIXES = (".zip",)
 # How compressed files begin.
-_DECOMPRESSORS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {
+_DECOMPRESSORS: dict[bytes, Any] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -111,8 +112,7 @@ class Archives:
 
 
 def _of_opened_tar(content: IO[bytes]) -> Iterator[tuple[str, Load]]:
-    with _Tar.open(fileobj=content, mode="r:", tarinfo=_Member) as archive:
-        tar = cast("_Tar", archive)
+    with _Tar.open(fileobj=content, mode="r:", tarinfo=_Member) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # it would keep all
             if not member.isdir():
@@ -132,17 +132,19 @@ class _Tar(tarfile.TarFile):
     """``has_ended``: the mark at the end was read; tarfile takes any damage for the end."""
 
     has_ended = False
+    members: list[tarfile.TarInfo]
 
 
 class _Member(tarfile.TarInfo):
     """A member, or what stands in its place."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":  # type: ignore[override]
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
-            return cast("_Member", super().fromtarfile(tarfile_))
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            cast("_Tar", tarfile_).has_ended = True
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:
+            if isinstance(tarfile, _Tar):
+                tarfile.has_ended = True
             raise
 
 
