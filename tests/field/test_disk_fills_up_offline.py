@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from service.batch import outputs
 from service.batch import run as run_module
 from tests.images import encode, photograph
 
@@ -28,6 +29,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done is brought to disk after each piece of work."""
+    monkeypatch.setattr(run_module, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(outputs, "PART_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
 def test_it_goes_on_when_there_is_room(
     tiny_model: Path,
@@ -35,12 +44,9 @@ def test_it_goes_on_when_there_is_room(
     small_disk: Path,
     form: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_module, "SETTLE_SECONDS", 0.0)
     if form == "parquet":
         pytest.importorskip("pyarrow")
-        monkeypatch.setattr("service.batch.outputs.PART_SECONDS", 0.0)
     image = tmp_path / "a.jpg"
     image.write_bytes(encode(photograph(1, 20, 20), "JPEG"))
     (tmp_path / "list").write_text(f"{image}\n" * IMAGES)
