@@ -18,7 +18,16 @@ from pathlib import PurePosixPath
 from tarfile import EOFHeaderError  # type: ignore[attr-defined]
 from typing import IO, Any, BinaryIO, Self
 
-from service.batch.items import Content, Listed, Load, passed_over, problem, unreadable
+from service.batch.items import (
+    LARGEST,
+    Content,
+    Listed,
+    Load,
+    passed_over,
+    problem,
+    too_large,
+    unreadable,
+)
 from service.inference.image_files import is_called_an_image, is_passed_over
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -30,8 +39,6 @@ _DECOMPRESSORS: dict[bytes, Any] = {
     b"\xfd7zXZ\0": lzma.open,
 }
 _LONGEST_SIGNATURE = 6
-# A member of more bytes is not taken into memory.
-LARGEST = 1 << 28
 # What reading a damaged archive raises.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -159,7 +166,7 @@ def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Content:
     if member.flag_bits & 1:
         return unreadable("the archive's member is encrypted")
     if member.file_size > LARGEST:
-        return _too_large(member.file_size)
+        return too_large(member.file_size)
     try:
         return archive.read(member)
     except _DAMAGE as error:
@@ -172,17 +179,13 @@ def _tar_content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Content:
     if not member.isfile():
         return unreadable("the archive's member is no file")
     if member.size > LARGEST:
-        return _too_large(member.size)
+        return too_large(member.size)
     try:
         file = tar.extractfile(member)
         assert file is not None  # noqa: S101  it is a file
         return file.read()
     except _DAMAGE as error:
         return _damaged(error)
-
-
-def _too_large(size: int) -> Content:
-    return unreadable(f"the archive's member has {size} bytes, {LARGEST} are allowed")
 
 
 def _damaged(error: Exception) -> Content:

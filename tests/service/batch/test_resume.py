@@ -15,7 +15,7 @@ import pytest
 from service.__main__ import main
 from service.batch import outputs, processes
 from service.batch import run as run_module
-from service.batch.journal import Journal
+from service.batch.journal import Journal, Progress
 from tests.images import encode, photograph
 from tests.server import ROOT
 from tests.tiny_model import make_card, write_model
@@ -307,4 +307,25 @@ def test_an_output_that_is_there_is_refused(
         assert "--overwrite" in line
     assert output.read_text() == "precious"
     assert main([*asked, "--overwrite"]) == 0
+    assert files_of(output) == [f"{photos}/0000.jpg"]
+
+
+def test_another_command_that_writes_to_the_same_output(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Job may start a pod twice. Status 3: it may be tried again, when the first has ended."""
+    output = tmp_path / f"out.{form}"
+    asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}", "--resume"]
+    first = (
+        outputs.PartsOutput(output, 0, has_familiarity=False)
+        if form == "parquet"
+        else outputs.FileOutput(output, 0)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "read", lambda _: Progress())
+        assert main(asked) == 3
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is being written by another command" in line
+        first.close()
+        assert main(asked) == 0
     assert files_of(output) == [f"{photos}/0000.jpg"]
