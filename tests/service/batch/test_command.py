@@ -5,8 +5,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -325,3 +327,24 @@ def test_progress_without_a_terminal_is_a_line_at_times(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
     assert re.fullmatch(r"450 of 500 images, .+ images/s, 00:0\d left", lines[-2])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(tiny_model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """One line, and the status by which shells and Kubernetes know it."""
+    output = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "service", "predict", str(tiny_model), "-"]
+    with subprocess.Popen(
+        [*command, f"--output={output}"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # names that never come
+        stderr=subprocess.PIPE,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (output.exists() and output.stat().st_size):
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert said == f"stopped by {number.name}; --resume goes on where it ended\n"
+    assert process.returncode == 128 + number
