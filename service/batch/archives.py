@@ -11,26 +11,34 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, cast
+from tarfile import EOFHeaderError  # type: ignore[attr-defined]
+from typing import IO, Any, BinaryIO, Self
 
-from service.batch.items import Content, Listed, Load, passed_over, problem, unreadable
+from service.batch.items import (
+    LARGEST,
+    Content,
+    Listed,
+    Load,
+    passed_over,
+    problem,
+    too_large,
+    unreadable,
+)
 from service.inference.image_files import is_called_an_image, is_passed_over
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP_SUFFIXES = (".zip",)
 # How compressed files begin.
-_DECOMPRESSORS: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {
+_DECOMPRESSORS: dict[bytes, Any] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
 _LONGEST_SIGNATURE = 6
-# A member of more bytes is not taken into memory.
-LARGEST = 1 << 28
 # What reading a damaged archive raises.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -111,8 +119,7 @@ class Archives:
 
 
 def _of_opened_tar(content: IO[bytes]) -> Iterator[tuple[str, Load]]:
-    with _Tar.open(fileobj=content, mode="r:", tarinfo=_Member) as archive:
-        tar = cast("_Tar", archive)
+    with _Tar.open(fileobj=content, mode="r:", tarinfo=_Member) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # it would keep all
             if not member.isdir():
@@ -132,17 +139,19 @@ class _Tar(tarfile.TarFile):
     """``has_ended``: the mark at the end was read; tarfile takes any damage for the end."""
 
     has_ended = False
+    members: list[tarfile.TarInfo]
 
 
 class _Member(tarfile.TarInfo):
     """A member, or what stands in its place."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":  # type: ignore[override]
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
-            return cast("_Member", super().fromtarfile(tarfile_))
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            cast("_Tar", tarfile_).has_ended = True
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:
+            if isinstance(tarfile, _Tar):
+                tarfile.has_ended = True
             raise
 
 
@@ -157,7 +166,7 @@ def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Content:
     if member.flag_bits & 1:
         return unreadable("the archive's member is encrypted")
     if member.file_size > LARGEST:
-        return _too_large(member.file_size)
+        return too_large(member.file_size)
     try:
         return archive.read(member)
     except _DAMAGE as error:
@@ -170,17 +179,13 @@ def _tar_content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Content:
     if not member.isfile():
         return unreadable("the archive's member is no file")
     if member.size > LARGEST:
-        return _too_large(member.size)
+        return too_large(member.size)
     try:
         file = tar.extractfile(member)
         assert file is not None  # noqa: S101  it is a file
         return file.read()
     except _DAMAGE as error:
         return _damaged(error)
-
-
-def _too_large(size: int) -> Content:
-    return unreadable(f"the archive's member has {size} bytes, {LARGEST} are allowed")
 
 
 def _damaged(error: Exception) -> Content:

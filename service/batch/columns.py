@@ -24,10 +24,9 @@ def rows(named: Iterable[tuple[str, Answer]], *, has_familiarity: bool) -> list[
     table: list[tuple[Any, ...]] = []
     for name, answer in named:
         if isinstance(answer, Problem):
-            more = (None,) * has_familiarity
-            table.append((name, None, None, None, answer.detail, *more))
+            table.append((name, None, None, None, answer.detail, *[None] * has_familiarity))
             continue
-        more = (answer.familiarity,) * has_familiarity
+        more = [answer.familiarity] * has_familiarity
         table += [
             (name, rank, one.label, one.probability, None, *more)
             for rank, one in enumerate(answer.predictions, start=1)

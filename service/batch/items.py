@@ -10,6 +10,8 @@ from service.serving.problems import Problem
 # The bytes, or why there are none.
 Content = bytes | Problem
 Load = Callable[[], Content]
+# A file of more bytes is not taken into memory.
+LARGEST = 1 << 28
 
 
 class Listed(NamedTuple):
@@ -33,6 +35,11 @@ class Item(NamedTuple):
 def unreadable(detail: str) -> Problem:
     """The problem of a file, a folder or an archive that gives no bytes."""
     return Problem(type="about:blank", title="The file cannot be read", status=404, detail=detail)
+
+
+def too_large(size: int) -> Problem:
+    """The problem of a file, or a member, of more than ``LARGEST`` bytes."""
+    return unreadable(f"the file has {size} bytes, {LARGEST} are allowed")
 
 
 def problem(name: str, detail: str) -> Listed:

@@ -4,6 +4,7 @@ Parquet is a folder of parts, as Spark, pandas, Polars and DuckDB read one, beca
 that was not closed cannot be read: a kill costs the part that was open and no other.
 """
 
+import fcntl
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.batch.errors import Refused
+from service.batch.errors import Refused, Stopped
 from service.batch.parquet import schema
 
 # A part has so many rows at most, or is closed after so long: what a kill can cost.
@@ -63,13 +64,15 @@ class FileOutput:
 
     Raises:
         Refused: it has fewer.
+        Stopped: another command writes to it.
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         if size and not (path.exists() and path.stat().st_size >= size):
             raise _shortened(path)
-        self._file = path.open("r+b" if size else "wb", buffering=0)
+        descriptor = _locked(path, os.O_RDWR | os.O_CREAT)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: PTH123, SIM115
         self._file.truncate(size)
         self._file.seek(size)
         self._size = size
@@ -101,6 +104,7 @@ class PartsOutput:
 
     Raises:
         Refused: there are fewer.
+        Stopped: another command writes to it.
         OSError: the folder cannot be made or read.
     """
 
@@ -114,12 +118,14 @@ class PartsOutput:
         self._held_rows = self._rows = 0
         self._since = time.monotonic()
         folder.mkdir(exist_ok=True)
+        self._locked = _locked(folder, os.O_RDONLY)
         kept = {_part_name(number) for number in range(size)}
         there = {part.name for part in folder.glob(_PARTS)}
         if kept - there:
             raise _shortened(folder)
         for name in there - kept:
             (folder / name).unlink()
+        self._draft.unlink(missing_ok=True)
 
     def write(self, rows: bytes) -> None:
         """Raises OSError."""
@@ -153,6 +159,7 @@ class PartsOutput:
             self._writer = None
         with suppress(OSError):
             self._draft.unlink(missing_ok=True)
+        os.close(self._locked)
 
     def _write_group(self) -> None:
         import pyarrow as pa
@@ -176,6 +183,22 @@ class PartsOutput:
 
 def _part_name(number: int) -> str:
     return f"part-{number:05}.parquet"
+
+
+def _locked(path: Path, flags: int) -> int:
+    """A descriptor that keeps other commands from writing until it is closed.
+
+    A Job may start a pod twice by mistake. Raises Stopped, OSError.
+    """
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Stopped(f"{path} is being written by another command") from error
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def _shortened(path: Path) -> Refused:

@@ -43,7 +43,7 @@ class Total:
         read = self._listing.archives.tar_bytes
         if not read:
             return None
-        members = self._listing.archives.tar_members / self._shard.count
+        members = self._listing.archives.tar_members / self._shard.parts
         return self._counted + round(members * tar_bytes / read)
 
 

@@ -15,10 +15,10 @@ _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 class Shard(NamedTuple):
-    """Part ``number`` (1 to ``count``) of ``count``."""
+    """Part ``number`` (1 to ``parts``) of ``parts``."""
 
     number: int = 1
-    count: int = 1
+    parts: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -34,10 +34,10 @@ class Shard(NamedTuple):
 
     def has(self, name: str) -> bool:
         """Whether the image of this name belongs to it."""
-        if self.count == 1:
+        if self.parts == 1:
             return True
         digest = blake2b(os.fsencode(name), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.number - 1
+        return int.from_bytes(digest, "big") % self.parts == self.number - 1
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.parts}"

@@ -1,12 +1,13 @@
 """What one process does: read files, decode, predict, and write down the answers."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from service.batch.answers import Answer, answers
 from service.batch.formats import encoder
-from service.batch.items import Content, Item, as_text, unreadable
+from service.batch.items import LARGEST, Content, Item, as_text, too_large, unreadable
 from service.inference.classifier import Classifier, Selection
 from service.runtime.sizing import MAX_BATCH_SIZE
 from service.serving.problems import Problem
@@ -70,6 +71,7 @@ def _read(items: Sequence[Item]) -> list[Content]:
 def _file(name: str) -> Content:
     try:
         with open(name, "rb", buffering=0) as file:  # noqa: PTH123  a Path takes ten times as long
-            return file.read()
+            size = os.fstat(file.fileno()).st_size
+            return file.read() if size <= LARGEST else too_large(size)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         return unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")

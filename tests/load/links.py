@@ -49,11 +49,12 @@ def write_tar(path: Path, images: int) -> Path:
     """The same as a compressed tar."""
     files = [encode(photograph(seed, 32, 32), "JPEG", quality=90) for seed in range(_DIFFERENT)]
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        members: list[tarfile.TarInfo] = vars(archive)["members"]
         for number in range(images):
             member = tarfile.TarInfo(f"{number:07}.jpg")
             member.size = len(files[number % _DIFFERENT])
             archive.addfile(member, io.BytesIO(files[number % _DIFFERENT]))
-            archive.members.clear()
+            members.clear()  # it would keep all
     return path
 
 
