@@ -56,9 +56,20 @@ def run(engine: str, work: Callable[[Job], Written], arguments: Sequence[str] | 
     return _ended(0, f"{images} images, {written.problems} of them with a problem: {chosen.output}")
 
 
+def exists(job: Job) -> Refused:
+    """That there is something in the output's place."""
+    return Refused(f"{job.output} is there already: give --overwrite to begin anew")
+
+
 def _ended(status: int, line: str) -> int:
     sys.stderr.write(f"{line}\n")
     return status
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
 
 
 def _parser(engine: str) -> argparse.ArgumentParser:
@@ -70,5 +81,7 @@ def _parser(engine: str) -> argparse.ArgumentParser:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files or URLs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new folder, or a URL")
     parser.add_argument("--overwrite", action="store_true", help="replace what the folder has")
-    parser.add_argument("--top-k", type=int, metavar="N", help="only the N most probable labels")
+    parser.add_argument(
+        "--top-k", type=_whole_number, metavar="N", help="only the N most probable labels"
+    )
     return parser

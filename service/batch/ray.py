@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.batch.errors import Refused
-from service.batch.job import Job, Written, run
+from service.batch.job import Job, Written, exists, run
 from service.batch.parquet import record_batch
 from service.batch.predictor import Predictor
 from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
@@ -120,7 +120,7 @@ def _place(job: Job) -> tuple[Any, str]:
     except (OSError, ValueError) as error:
         raise Refused(f"{job.output} cannot be written: {error}") from error
     if kind != FileType.NotFound and not job.overwrite:
-        raise Refused(f"{job.output} is there already: give --overwrite to begin anew")
+        raise exists(job)
     return places, folder
 
 

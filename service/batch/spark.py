@@ -10,7 +10,7 @@ from typing import Any
 
 from service.batch.columns import column_names, rows
 from service.batch.errors import Refused
-from service.batch.job import Job, Written, run
+from service.batch.job import Job, Written, exists, run
 from service.batch.parquet import schema
 from service.batch.predictor import Predictor
 from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
@@ -86,7 +86,9 @@ def _work(job: Job) -> Written:
         )
         found.write.parquet(job.output, mode="overwrite" if job.overwrite else "error")
     except AnalysisException as error:
-        raise Refused(str(error)) from error
+        if error.getCondition() == "PATH_ALREADY_EXISTS":
+            raise exists(job) from error
+        raise Refused(str(error).splitlines()[0]) from error
     return Written(**seen.get)
 
 

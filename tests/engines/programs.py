@@ -8,7 +8,10 @@ from tests.server import ROOT
 _LOCK = (ROOT / "requirements" / "parquet.txt").read_text(encoding="utf-8")
 # Names and versions, and the Pythons that they are for; without hashes, which engines have none of.
 _OURS = re.findall(r"^([a-z][\w.-]*==[^\\\n]+?) *\\?$", _LOCK, re.MULTILINE)
-PACKAGES = {"ray": ("ray[data]==2.60.0", *_OURS), "spark": ("pyspark[sql]==4.3.0", "pandas<3", *_OURS)}
+PACKAGES = {
+    "ray": ("ray[data]==2.60.0", *_OURS),
+    "spark": ("pyspark[sql]==4.3.0", "pandas<3", *_OURS),
+}
 
 
 def environment(cores: int) -> dict[str, str]:
