@@ -61,11 +61,11 @@ def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) 
 
 
 def print_card(model: Path) -> int:
-    """Write a model's card to standard output, for people; the exit status as above."""
+    """Write a model's card to standard output, without images; the exit status as above."""
     classifier = _opened(model)
     if classifier is None:
         return _NO_MODEL
-    card = msgspec.json.format(classifier.card.to_json(), indent=2)
+    card = msgspec.json.format(classifier.card.without_images().to_json(), indent=2)
     sys.stdout.write(card + "\n")
     return 0
 

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature
+from training.calibration import (
+    COLDEST,
+    HOTTEST,
+    calibration_error,
+    fit_temperature,
+    reliability,
+)
 
 
 def sampled(images: int, labels: int = 5) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -75,3 +81,43 @@ def test_over_and_under_confidence_in_different_bins_do_not_cancel() -> None:
 
 def test_fewer_images_than_bins() -> None:
     assert calibration_error(np.array([[0.7, 0.3]]), np.array([0])) == pytest.approx(0.3)
+
+
+def test_bins_of_equal_mass_and_where_they_begin() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.permutation(np.linspace(0.3, 0.9, 1000))
+    is_right = rng.uniform(size=1000) < confidence
+
+    bins = reliability(confidence, is_right)
+
+    assert len(bins) == 15
+    assert {each.images for each in bins} == {66, 67}
+    assert sum(each.images for each in bins) == 1000
+    ends = [each.lowest for each in bins[1:]] + [1.0]
+    for each, end in zip(bins, ends, strict=True):
+        inside = (confidence >= each.lowest) & (confidence < end)
+        assert inside.sum() == each.images
+        assert each.mean == pytest.approx(confidence[inside].mean())
+        assert each.right == pytest.approx(is_right[inside].mean())
+
+
+def test_a_bin_of_few_images_is_joined_with_its_neighbour() -> None:
+    confidence = np.linspace(0.3, 0.9, 170)
+    bins = reliability(confidence, confidence > 0.5)
+    assert len(bins) == 3
+    assert min(each.images for each in bins) >= 50
+    assert sum(each.images for each in bins) == 170
+    assert len(reliability(confidence[:50], confidence[:50] > 0.5)) == 1
+    assert reliability(confidence[:49], confidence[:49] > 0.5) == ()
+
+
+def test_equally_sure_answers_are_in_one_bin() -> None:
+    """Whatever order they come in: half of them are right, and no part of them is better."""
+    confidence = np.repeat([0.6, 1.0], [100, 900])
+    is_right = np.arange(1000) % 2 == 0
+    for order in (np.arange(1000), np.argsort(is_right, kind="stable")):
+        bins = reliability(confidence[order], is_right[order])
+        assert [(each.lowest, each.right, each.images) for each in bins] == [
+            (0.6, 0.5, 100),
+            (1.0, 0.5, 900),
+        ]

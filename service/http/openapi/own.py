@@ -2,6 +2,7 @@
 
 from service.http.explain import EXPLAIN
 from service.http.health import ROOT
+from service.http.model import EXAMPLES, MODEL
 from service.http.openapi import examples
 from service.http.openapi.bodies import (
     IMAGE_ERRORS,
@@ -30,7 +31,8 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
         PREDICT: {"post": _predict(settings)},
         PREDICT_BATCH: {"post": _predict_batch(settings)},
         EXPLAIN: {"post": _explain(settings)},
-        "/model": {"get": _model()},
+        MODEL: {"get": _model()},
+        EXAMPLES: {"get": _examples()},
         ROOT: {"get": _root(settings)},
         "/health/live": {"get": _live()},
         "/health/ready": {"get": ready("get_ready")},
@@ -106,9 +108,22 @@ def _model() -> Operation:
     return Operation(
         name="get_model",
         summary="The card of the model that answers",
-        description="Name, version, labels, input size, and figures that were measured on it.",
+        description="Name, version, labels, input size, and figures that were measured on it. Of"
+        " examples there are the labels; `/model/examples` has the images.",
         tag="model",
         answers={200: json_answer("The card.", examples.CARD)},
+    )
+
+
+def _examples() -> Operation:
+    found = json_content(examples.MODEL_EXAMPLES)
+    return Operation(
+        name="get_model_examples",
+        summary="Test images of the model that answers, to try it with",
+        description="PNG or JPEG as data URLs, which `/predict` takes in JSON, and the labels that"
+        " they have. There are none where the model's file has none.",
+        tag="model",
+        answers=_cached(answer("The images.", found, headers=["ETag"])),
     )
 
 

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 
 from service.__main__ import main
 from service.inference.classifier import Classifier
+from service.inference.contract import Example
 from service.inference.imaging import decode_image
 from tests.images import encode, photograph
 from tests.server import ROOT
-from tests.tiny_model import write_with_familiarity
+from tests.tiny_model import make_card, write_model, write_with_familiarity
 
 
 @pytest.fixture
@@ -123,6 +125,17 @@ def test_card(
     text = capsys.readouterr().out
     assert type(tiny_classifier.card).from_json(text) == tiny_classifier.card
     assert len(text.splitlines()) > 10
+
+
+def test_a_card_is_printed_without_its_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = "data:image/png;base64,iVBORw0KGgo="
+    card = msgspec.structs.replace(make_card(), schema=2, examples=(Example("red", image),))
+    assert main(["card", str(write_model(tmp_path / "model.onnx", card))]) == 0
+    text = capsys.readouterr().out
+    assert type(card).from_json(text) == card.without_images()
+    assert image not in text
 
 
 def run(*arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
