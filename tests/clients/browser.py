@@ -111,7 +111,7 @@ def choose_several(visit: Visit) -> None:
     expect(page.locator("#status")).to_contain_text("broken.png: The image cannot be decoded")
     first = page.locator("article").first
     assert first.locator("li .share").first.text_content() == "68.4 %"
-    expect(first.get_by_text("64 in 100 were right, of 1,000 test images")).to_be_visible()
+    expect(first.get_by_text("64 in 100 were right (1,000 test images)")).to_be_visible()
     assert first.locator("li").count() == 5
     first.get_by_text("3 more labels").click()
     expect(first.locator("li")).to_have_count(8)
@@ -157,10 +157,10 @@ def words_of_a_curve(visit: Visit) -> None:
     said = "([probability, card]) => meaning(probability, card)"
     card = page.evaluate("readCard()")
     for probability, words in {
-        0.2: "Of answers like this one, 64 in 100 were right, of 1,000 test images.",
-        0.69: "Of answers like this one, 64 in 100 were right, of 1,000 test images.",
-        0.7: "Of answers like this one, 80 in 100 were right, of 500 test images.",
-        0.99: "Of answers like this one, more than 99 in 100 were right, of 500 test images.",
+        0.2: "Of answers like this one, 64 in 100 were right (1,000 test images).",
+        0.69: "Of answers like this one, 64 in 100 were right (1,000 test images).",
+        0.7: "Of answers like this one, 80 in 100 were right (500 test images).",
+        0.99: "Of answers like this one, more than 99 in 100 were right (500 test images).",
     }.items():
         assert page.evaluate(said, [probability, card]).startswith(words), probability
     del card["figures"]["reliability"]

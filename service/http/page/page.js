@@ -110,11 +110,11 @@ function percent(probability) {
   return `${(100 * probability).toFixed(1)} %`;
 }
 
-const imagesOf = ({ figures }) => `${figures.images.toLocaleString("en")} ${figures.split} images`;
+const imagesOf = ({ images, split }) => `${images.toLocaleString("en")} ${split} images`;
 
 function rightOf(card) {
   if (card.activation === "sigmoid") return "";
-  return `It gave the right one for ${percent(card.figures.accuracy)} of ${imagesOf(card)}.`;
+  return `It gave the right one for ${percent(card.figures.accuracy)} of ${imagesOf(card.figures)}.`;
 }
 
 const LIKE_TRAINING = "This holds for images like those the model was trained on.";
@@ -129,10 +129,10 @@ function meaning(probability, card) {
   if (error === null) return "";
   const points = `${(100 * error).toFixed(1)} points`;
   if (error > 0.05)
-    return `Take the percentages with care: on ${imagesOf(card)} they were off by ${points} on average.`;
+    return `Take the percentages with care: on ${imagesOf(card.figures)} they were off by ${points} on average.`;
   const right = Math.min(99, Math.round(100 * probability));
   return (
-    `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card)}, give or take` +
+    `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card.figures)}, give or take` +
     ` ${points} on average. ${LIKE_TRAINING}`
   );
 }
@@ -142,7 +142,7 @@ function ofAnswersLike(probability, bins, { figures }) {
   const { right, images } = bins.findLast(({ lowest }) => lowest <= probability) ?? bins[0];
   const share = Math.round(100 * right);
   const some = share === 100 ? "more than 99" : share === 0 ? "fewer than 1" : share;
-  return `Of answers like this one, ${some} in 100 were right, of ${imagesOf({ figures: { ...figures, images } })}.`;
+  return `Of answers like this one, ${some} in 100 were right (${imagesOf({ images, split: figures.split })}).`;
 }
 
 function strangeness({ familiarity }) {
