@@ -75,9 +75,9 @@ async function introduce() {
   if (!card) return;
   const some = card.labels.slice(0, 12).join(", ");
   const more = card.labels.length > 12 ? ", …" : "";
-  const found = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
+  const known = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
   const right = card.figures.accuracy === null ? "" : ` ${rightOf(card)}`;
-  $("model").textContent = found + right;
+  $("model").textContent = known + right;
   const found = card.examples && (await read("model/examples"));
   offer(found?.examples ?? []);
 }
