@@ -67,7 +67,7 @@ def calibration_error(
 ) -> float:
     """Expected calibration error of the top label, 0..1, over bins of equal mass.
 
-    The mean of |accuracy - mean top probability| over the bins of `reliability`, weighted by size.
+    The mean of |accuracy - mean top probability| over the bins of `equal_mass`, weighted by size.
 
     Args:
         probabilities: [N, labels], N at least 1.
@@ -75,41 +75,64 @@ def calibration_error(
         bins: how many; with fewer images than that, one image each.
     """
     is_right = probabilities.argmax(axis=1) == targets
-    curve = reliability(probabilities.max(axis=1), is_right, least=1, bins=bins)
+    curve = equal_mass(probabilities.max(axis=1), is_right, bins)
     return sum(each.images * abs(each.right - each.mean) for each in curve) / len(targets)
 
 
-def reliability(
-    confidence: NDArray[np.floating],
-    is_right: NDArray[np.bool_],
-    least: int = LEAST_IN_BIN,
-    bins: int = BINS,
+def equal_mass(
+    confidence: NDArray[np.floating], is_right: NDArray[np.bool_], bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """How many answers are right, by their top probability: the curve of `calibration_error`.
+    """How many answers are right, by their top probability, in bins of as many images (±1).
 
-    Bins of equal mass (Nguyen and O'Connor, Posterior Calibration and Exploratory Analysis for
-    Natural Language Processing Models, 2015), for each the mean top probability and the accuracy
-    (Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, section 2).
-    Images of the same top probability are in one bin, and a bin of fewer than `least` images is
-    joined with its neighbour.
+    For each bin the mean top probability and the accuracy (Guo, Pleiss, Sun, Weinberger, On
+    Calibration of Modern Neural Networks, 2017, section 2), of equal mass as in Nguyen and
+    O'Connor, Posterior Calibration and Exploratory Analysis for Natural Language Processing Models
+    (2015). Images of the same top probability are in one bin.
 
     Args:
-        confidence: [N], top probabilities.
+        confidence: [N], top probabilities, N at least 1.
         is_right: [N], whether the top label is the true one.
-        least: images in a bin, at least 1.
         bins: how many, at most.
 
     Returns:
-        The bins, the least sure first; none where N is below `least`.
+        The bins, the least sure first.
     """
+    return _binned(confidence, is_right, _edges(confidence, bins), 1)
+
+
+def reliability(
+    confidence: NDArray[np.floating], is_right: NDArray[np.bool_]
+) -> tuple[ReliabilityBin, ...]:
+    """The curve that tells of one answer how many like it were right, for the card.
+
+    The bins of `equal_mass`, cut at each tenth as well: most images are answered surely, and one
+    bin would reach from 25 to 60 %. A bin of fewer than LEAST_IN_BIN images is joined with its
+    neighbour; with fewer in all there is none. Arguments are as of `equal_mass`.
+    """
+    edges = np.concatenate([_edges(confidence, BINS), np.arange(1, 10) / 10])
+    return _binned(confidence, is_right, edges, LEAST_IN_BIN)
+
+
+def _edges(confidence: NDArray[np.floating], bins: int) -> NDArray[np.float64]:
+    """The smallest top probability of each of so many parts of equal size."""
+    ranked = np.sort(confidence).astype(np.float64)
+    return np.array([part[0] for part in np.array_split(ranked, min(bins, len(ranked)))])
+
+
+def _binned(
+    confidence: NDArray[np.floating],
+    is_right: NDArray[np.bool_],
+    edges: NDArray[np.float64],
+    least: int,
+) -> tuple[ReliabilityBin, ...]:
+    """Bins that begin at these top probabilities, each of so many images at least."""
     order = np.argsort(confidence, kind="stable")
     ranked, right = confidence[order].astype(np.float64), is_right[order]
     count = len(ranked)
     if count < least:
         return ()
     starts = [0]
-    for part in np.array_split(np.arange(count), min(bins, count))[1:]:
-        start = int(np.searchsorted(ranked, ranked[part[0]]))
+    for start in np.unique(np.searchsorted(ranked, edges)).tolist():
         if min(start - starts[-1], count - start) >= least:
             starts.append(start)
     return tuple(

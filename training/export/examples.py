@@ -21,7 +21,7 @@ from training.data.pixels import spread
 MOST = 10
 MOST_BYTES = 3_000  # of each; the contract bounds ten of them in base64
 SIDES = (128, 96, 64, 48, 32)
-QUALITY = 85
+QUALITY = 75
 
 
 def of_split(split: Split, labels: Sequence[str]) -> tuple[Example, ...]:

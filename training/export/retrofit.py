@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier
 from service.inference.contract import ModelCard, ResizeRule, StrangerFigures
@@ -54,25 +55,39 @@ def add_familiarity(options: argparse.Namespace) -> ModelCard:
         sample(known, held_back, old.input_size, old.card.input.resize) as (bank, others),
         drafted(output) as draft,
     ):
-        model, told = with_familiarity(model, bank, others.images)
+        before, (model, told) = model, with_familiarity(model, bank, others.images)
+        told = msgspec.structs.replace(told, strangers=_still_true(old.card, before, model))
         card = msgspec.structs.replace(
             old.card, schema=2, familiarity=told, version=cards.version_of(model, cards.now())
         )
         cards.save(model, card, draft)
         new = Classifier.load(draft)
-        before, after = (outputs(each, others.images).probabilities for each in (old, new))
-        if not np.array_equal(before, after):
-            change = np.abs(after - before).max()
-            raise ExportError(
-                f"{file}: with familiarity its probabilities would differ by up to {change:.1e},"
-                " and its card's figures were measured without: train, or adopt, it again"
-            )
+        _require_same(file, *(outputs(each, others.images).probabilities for each in (old, new)))
         card = _with_examples(_measured(new, card, file, options), test, options)
         cards.save(model, card, draft)
         Classifier.load(draft)
     lines = f"{familiarity_text(card)}{examples_text(card)}"
     say(f"{output}: {card.name} {card.version}\n{lines}".rstrip())
     return card
+
+
+def _require_same(file: Path, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+    """Raise ExportError where probabilities have changed."""
+    if not np.array_equal(before, after):
+        raise ExportError(
+            f"{file}: with familiarity its probabilities would differ by up to"
+            f" {np.abs(after - before).max():.1e}, and its card's figures were measured without:"
+            " train, or adopt, it again"
+        )
+
+
+def _still_true(
+    card: ModelCard, before: onnx.ModelProto, after: onnx.ModelProto
+) -> dict[str, StrangerFigures]:
+    """What the card says of strangers, where the graph has stayed the same."""
+    now = cards.now()
+    is_same = cards.version_of(before, now) == cards.version_of(after, now)
+    return card.familiarity.strangers if card.familiarity and is_same else {}
 
 
 def _images_for(card: ModelCard, data: Path) -> tuple[Listing, Listing, Listing]:
@@ -136,9 +151,8 @@ def _measured(
     told = msgspec.structs.replace(
         told,
         false_alarms=unfamiliar_share(classifier, found.familiarity),
-        strangers={
-            folder.name: _strangers(classifier, folder, found) for folder in options.strangers
-        },
+        strangers=told.strangers
+        | {folder.name: _strangers(classifier, folder, found) for folder in options.strangers},
     )
     curve = reliability(found.confidence, found.is_right)
     measured = msgspec.structs.replace(card.figures, reliability=curve)

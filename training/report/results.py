@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ModelCard
 from service.inference.errors import ImageError
-from training.calibration import calibration_error, reliability
+from training.calibration import calibration_error, equal_mass
 from training.errors import RunError
 from training.export.answers import Answers
 from training.export.evaluation import per_label
@@ -62,8 +62,7 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
     """All results of one model."""
     folder = answers.folder.parent if answers.is_test else answers.folder
     count, right = len(answers.paths), int(answers.is_right.sum())
-    # Of few images, too: how many are in a group stands beside it.
-    bins = reliability(answers.confidence, answers.is_right, least=1)
+    bins = equal_mass(answers.confidence, answers.is_right)
     return rendering.render(
         "results.html",
         card=card,

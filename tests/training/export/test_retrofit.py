@@ -1,7 +1,6 @@
 """python -m training familiarity: for a file that was made without it."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,9 +11,9 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import TrainedModel, fill_folder
-from training.calibration import reliability
+from training import calibration
 from training.cli import main
-from training.export import cards, familiarity, retrofit
+from training.export import cards, familiarity
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_what_is_added_changes_nothing_else(
 def test_a_file_of_the_first_schema_gets_its_curve(
     model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrofit, "reliability", partial(reliability, least=3))
+    monkeypatch.setattr(calibration, "LEAST_IN_BIN", 3)
     card = msgspec.structs.replace(Classifier.load(model).card, schema=1)
     cards.save(onnx.load(model), card, model)
 
@@ -106,6 +105,8 @@ def test_strangers_are_measured(model: Path, data: Path, tmp_path: Path) -> None
     assert (name, found.images) == ("checks", 4)
     assert 0 <= found.auroc <= 1
     assert 0 <= found.passed <= 1
+    assert main(words[:-1]) == 0
+    assert Classifier.load(model).card.familiarity == classifier.card.familiarity
 
 
 @pytest.mark.parametrize("is_known", [False, True])
