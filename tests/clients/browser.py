@@ -176,6 +176,7 @@ def examples(visit: Visit) -> None:
     group = page.get_by_role("group", name="test images")
     expect(group.get_by_role("button")).to_have_count(10)
     assert group.get_by_role("button").all_text_contents()[:4] == ["red", "green", "blue", "red"]
+    expect(group.get_by_role("button", name="Test image: blue")).to_have_count(1)
     widths = group.locator("img").evaluate_all("(all) => all.map((one) => one.naturalWidth)")
     assert widths == [8] * 10
     page.get_by_role("button", name="Webcam").focus()
@@ -265,7 +266,7 @@ class Flight:
 def explain(visit: Visit) -> None:
     page = visit.page
     visit.choose("green.png")
-    page.get_by_role("button", name="green", exact=True).click()
+    page.locator("article").get_by_role("button", name="green").click()
     expect(page.get_by_label("Why green?")).to_be_visible()
     size = "(one) => [one.width, one.height]"
     assert page.locator("article canvas").evaluate(size) == [8, 8]
@@ -279,7 +280,8 @@ def why(visit: Visit) -> None:
     importance = {"height": 2, "width": 4, "values": [row, row]}
     with answered(visit, "explain", lambda _request: {"importance": importance}):
         visit.choose("red.png")
-        page.get_by_role("button", name="green").click()
+        article = page.locator("article")
+        article.get_by_role("button", name="green").click()
         slider = page.get_by_label("Why green?")
         expect(slider).to_be_visible()
         canvas = page.locator("article canvas")
@@ -290,9 +292,9 @@ def why(visit: Visit) -> None:
         assert (round(left, 1), round(width, 1)) == (16.7, 66.7)  # the square that the model sees
         slider.fill("20")
         assert canvas.evaluate("(one) => one.style.opacity") == "0.2"
-        page.get_by_role("button", name="green").click()
+        article.get_by_role("button", name="green").click()
         expect(canvas).to_be_hidden()
-        page.get_by_role("button", name="red").click()
+        article.get_by_role("button", name="red").click()
         expect(page.get_by_label("Why red?")).to_be_visible()
 
 

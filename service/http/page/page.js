@@ -86,7 +86,7 @@ async function introduce() {
 function offer(examples) {
   $("shown").replaceChildren(
     ...examples.map(({ label, image }) => {
-      const button = make("button", { type: "button" }, make("img", { alt: "", src: image }), label);
+      const button = make("button", { type: "button" }, make("img", { alt: "Test image:", src: image }), label);
       button.addEventListener("click", () => {
         const file = fileOf(image);
         add([[file, nameOf(file, label.replaceAll("/", "-"))]]);

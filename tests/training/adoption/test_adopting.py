@@ -344,7 +344,7 @@ def test_images_of_the_data_are_in_the_file_if_that_is_said(
     card = adopt(model, "--preprocess", "tf", "--data", data, "--examples").card
     assert [one.label for one in card.examples] == [*["blue"] * 4, *["green"] * 3, *["red"] * 3]
     assert "10 test images are in the file" in capsys.readouterr().err
-    assert main(["adopt", str(model), "--preprocess", "tf", "--examples"]) == 1
+    assert main(["adopt", str(model), "--preprocess", "tf", "--examples"]) == 2
     assert "--examples: they are images of --data" in capsys.readouterr().err
 
 
