@@ -120,6 +120,7 @@ class RequestContext:
     def record(self, status: int) -> RequestRecord:
         """What monitoring is told of this request, which has ended."""
         ended = self.ended or time.monotonic()
+        model, version = (self.served.name, self.served.number) if self.served else ("", 0)
         return RequestRecord(
             request_id=self.request_id,
             method=self.method,
@@ -133,6 +134,8 @@ class RequestContext:
             top=self.top,
             familiarity=self.familiarity,
             problem=self.problem,
+            model=model,
+            version=version,
         )
 
     def phase(self, name: str) -> "_Phase":

@@ -159,6 +159,7 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
+    ONLY_VERSION,
     Totals(
         answered=42,
         refused=1,
