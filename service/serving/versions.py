@@ -7,6 +7,7 @@ leads to it; requests that it is answering keep it until they are done.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ class Versions:
             refused.pop(self.targets.default, None)
         if layout.versions or first:
             self._follow(layout)
+        else:
+            self.catalogue = replace(self.catalogue, problems=layout.problems)
         self._tell(layout)
         return refused
 
@@ -113,7 +116,7 @@ class Versions:
         """Answer with this one instead of the file that there is."""
         version = Version(self._folder, ONLY_VERSION, path, self._opener)
         version.use(classifier)
-        self._versions[ONLY_VERSION] = version
+        self._versions[ONLY_VERSION], self.targets = version, Targets(ONLY_VERSION)
 
     def is_wanted(self, number: int, layout: ModelLayout) -> bool:
         """Whether a version answers by default or has a label, now or as soon as it is open."""
