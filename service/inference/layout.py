@@ -27,7 +27,9 @@ ONLY_VERSION = 1
 STABLE = "stable"
 LABELS_FILE = "labels.json"
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+# Of a version: zeros and up to 15 digits, as in TensorFlow Serving's folders and in times. More
+# are no whole numbers for every reader of JSON.
+_NUMBER = re.compile(r"0*[1-9][0-9]{0,14}")
 # Of a model's folder, and of a label, which is no number.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 LABEL = re.compile(r"(?!\.|[0-9]+\Z)[A-Za-z0-9._-]{1,128}")
@@ -144,7 +146,14 @@ def _model(path: Path, name: str) -> ModelLayout | None:
         labels |= {STABLE: None}  # who knows what it says
         return ModelLayout(name, path, versions, labels, (*problems, str(error)), False)
     more, wrong = _written_labels(path, labels, written, versions)
-    return ModelLayout(name, path, versions, labels | more, (*problems, *wrong))
+    labels |= more
+    if STABLE not in labels and (path / STABLE).is_dir():
+        labels[STABLE] = None
+        wrong.append(
+            f"{path / STABLE} is a folder and no link to a version, as copying makes of links: use"
+            f" {LABELS_FILE}"
+        )
+    return ModelLayout(name, path, versions, labels, (*problems, *wrong))
 
 
 def _is_label(entry: Path) -> bool:
