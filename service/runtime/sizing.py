@@ -2,11 +2,12 @@
 
 Peak memory is arithmetic:
 
-    master + workers x (process + two models + decoders x pixels + bodies + copies)
+    master + workers x (process + two models + decoders x pixels + bodies + copies + shadow)
 
 Two models, because a new one is opened beside the old one. Bodies are the request bodies that may
-be buffered; copies are the parts of the forms that are parsed at the same time. Settings that could
-not fit into the memory are lowered in a fixed order.
+be buffered; copies are the parts of the forms that are parsed at the same time; shadow is what is
+kept of answered requests, at most the bytes of one image. Settings that could not fit into the
+memory are lowered in a fixed order.
 """
 
 import math
@@ -113,6 +114,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
             + self.buffered_bytes
             + (self.decoders + 1) * settings.max_image_bytes
             + form
+            + (settings.max_image_bytes if settings.shadow else 0)
         )
         return MASTER_BYTES + self.workers * worker
 

@@ -89,6 +89,15 @@ class Models:
             raise UnknownModel(f"{name!r} has no version labels, ask for version {VERSION!r}")
         return current
 
+    def beside(self, classifier: Classifier, wanted: str) -> Classifier | None:  # noqa: ARG002
+        """Another version of the same model; None if there is none, or it is the same.
+
+        Args:
+            classifier: a version that answers.
+            wanted: a label, or a version's number.
+        """
+        return None
+
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""
         state = model_state(self._path)

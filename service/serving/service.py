@@ -16,6 +16,7 @@ from service.serving.batcher import Batcher
 from service.serving.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
+from service.serving.shadow import Shadow
 from service.settings import Settings
 
 _LOG = logging.getLogger("labelserve")
@@ -33,6 +34,7 @@ class Service:
     admission: Admission
     accounting: Accounting
     batcher: Batcher
+    shadow: Shadow
 
     @property
     def settings(self) -> Settings:
@@ -75,6 +77,7 @@ class Service:
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
         pipeline = Pipeline(models, settings, sizing.decoders)
+        batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
             sizing=sizing,
             slot=slot,
@@ -83,5 +86,6 @@ class Service:
             auth=auth,
             admission=admission,
             accounting=Accounting(metrics, slot),
-            batcher=Batcher(pipeline, sizing.max_batch_size),
+            batcher=batcher,
+            shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
         )
