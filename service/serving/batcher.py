@@ -314,8 +314,13 @@ class Batcher:
 
     # ---- for background tasks ----------------------------------------------------------------
 
-    def between(self, call: Callable[[], T], context: RequestContext) -> T:
+    def between(self, call: Callable[[], T], context: RequestContext, seconds: float) -> T:
         """What a call returns that is made when no image waits for the network.
+
+        Args:
+            call: made once; on the event loop, if it is short enough for that.
+            context: of who waits for it.
+            seconds: how long the call may take: another version may be slower than what answers.
 
         Raises:
             ClientDisconnected, DeadlineExceeded: the answer is no longer wanted.
@@ -326,13 +331,16 @@ class Batcher:
             return self._between_turns(call, context)
         future: Future[T] = Future()
         run = partial(_settle, future, call)
-        if self._images_per_turn:
-            loop.call_soon(partial(self._between_batches, run, _ROUNDS))
-        else:
+        if not self._images_per_turn:
             loop.network.submit(self._behind_waiting, run, loop)
+        elif seconds > TURN_SECONDS:
+            aside = partial(loop.network.submit, run)
+            loop.call_soon(partial(self._between_batches, aside, _ROUNDS))
+        else:
+            loop.call_soon(partial(self._between_batches, run, _ROUNDS))
         return awaited(future, context)
 
-    def _between_batches(self, run: Callable[[], None], rounds: int) -> None:
+    def _between_batches(self, run: Callable[[], object], rounds: int) -> None:
         """On the event loop: when nothing waits, and what has arrived meanwhile was looked at."""
         loop = self._loop
         assert loop is not None  # noqa: S101

@@ -19,12 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classifier
 from service.inference.contract import InputSpec
 from service.runtime.metrics import Metrics
 from service.serving.background import Background
 from service.serving.context import RequestContext
-from service.serving.errors import ClientDisconnected, DeadlineExceeded
+from service.serving.errors import ClientDisconnected, DeadlineExceeded, UnknownModel
 from service.serving.models import Models
 from service.serving.pipeline import (
     Answered,
@@ -37,6 +36,7 @@ from service.serving.pipeline import (
     Task,
 )
 from service.serving.responses import Response
+from service.serving.served import Asked, Served
 from service.settings import Settings
 
 _LOG = logging.getLogger("labelserve.shadow")
@@ -57,6 +57,7 @@ class OtherPixels(Exception):
 class _Sample:
     """A request that the other version is to be asked about.
 
+    ``served``: what answers it; ``other``: what is to be asked too.
     ``held``: bytes that are kept for it; None where there was no room. ``sources``: its images as
     it holds them, if they have to be decoded again. ``outcomes``: empty until it is answered.
     """
@@ -64,13 +65,13 @@ class _Sample:
     def __init__(
         self,
         request_id: str,
-        classifier: Classifier,
-        other: Classifier,
+        served: Served,
+        other: Served,
         sources: Sequence[Source],
         held: int | None,
     ) -> None:
         self.request_id = request_id
-        self.classifier = classifier
+        self.served = served
         self.other = other
         self.sources = sources
         self.held = held
@@ -158,8 +159,8 @@ class Shadow:
             task = read(request)
             if not isinstance(task, Task) or secrets.randbelow(100 * _STEPS) >= self._share:
                 return task
-            other = self._models.beside(task.classifier, wanted)
-            return task if other is None else self._sampled(task, other, request.context)
+            other = self._other(request.served, wanted)
+            return task if other is None else self._sampled(task, request, other)
 
         return watched
 
@@ -172,14 +173,22 @@ class Shadow:
 
     # ---- while a request is answered ---------------------------------------------------------
 
-    def _sampled(self, task: Task, other: Classifier, context: RequestContext) -> Task:
+    def _other(self, served: Served, wanted: str) -> Served | None:
+        """The version that is to be asked too; None while there is none, or it answers itself."""
+        try:
+            other = self._models.find(Asked(served.name, wanted))
+        except UnknownModel:
+            return None  # labels come and go
+        return None if other.number == served.number else other
+
+    def _sampled(self, task: Task, request: PredictRequest, other: Served) -> Task:
         """The task, which notes its outcomes when it is answered."""
-        mine, others = task.classifier.card.input, other.card.input
-        again = _wants_other_pixels(mine, others)
+        served, context = request.served, request.context
+        again = _wants_other_pixels(served.classifier.card.input, other.classifier.card.input)
         held = self._take_room(_kept_bytes(task, again=again))
         context.keeps_pixels = not again and held is not None
         sources = task.images if again and held is not None else ()
-        sample = _Sample(context.request_id, task.classifier, other, sources, held)
+        sample = _Sample(context.request_id, served, other, sources, held)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             response = task.encode(outcomes)
@@ -232,7 +241,7 @@ class Shadow:
         self, sample: _Sample, place: int, answered: Answered, context: RequestContext
     ) -> str:
         """Ask about one image: ``same``, ``other``, ``dropped`` or ``failed``."""
-        other = sample.other
+        other = sample.other.classifier
         try:
             pixels = self._pixels(sample, place, answered, context)
             row = self._background.ask(other, pixels, context)
@@ -241,7 +250,7 @@ class Shadow:
         except Exception as error:  # noqa: BLE001  nobody waits for it but the operator
             _LOG.warning("the shadow failed: %s", error, extra={"fields": _whose(sample, place)})
             return "failed"
-        labels = sample.classifier.card.labels
+        labels = sample.served.classifier.card.labels
         compared = Comparison.of(answered.row, labels, row, other.card.labels)
         if compared.difference is not None:
             self._metrics.shadow_difference.observe(compared.difference)
@@ -259,7 +268,7 @@ class Shadow:
         source = sample.sources[place]
         if not isinstance(source, bytes):
             raise OtherPixels("the request holds pixels, and the shadow takes another size")
-        return self._pipeline.decoded(source, sample.other, context).pixels
+        return self._pipeline.decoded(source, sample.other.classifier, context).pixels
 
     def _count(self, result: str, images: int = 1) -> None:
         self._metrics.shadow.labels(result).inc(images)
@@ -295,11 +304,9 @@ def _whose(sample: _Sample, place: int) -> dict[str, object]:
     fields: dict[str, object] = {"request_id": sample.request_id}
     if len(sample.outcomes) > 1:
         fields["image"] = place + 1
-    versions = {
-        "version": sample.classifier.card.version,
-        "shadow_version": sample.other.card.version,
-    }
-    return fields | versions
+    served, other = sample.served, sample.other
+    versions = {"model_version": served.number, "shadow_version": other.number}
+    return fields | {"model": served.name} | versions
 
 
 def _log_disagreement(sample: _Sample, place: int, compared: Comparison) -> None:

@@ -1,5 +1,6 @@
 """Who has the network first: images that wait, or a turn of a background task."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from werkzeug.datastructures import Headers
 from service.http.app import create_app
 from service.http.current import service_of
 from service.inference.classifier import Classifier, Outputs
-from service.serving.batcher import Answer, Batcher
+from service.serving.batcher import TURN_SECONDS, Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
 from service.serving.pipeline import PredictRequest, Task
@@ -57,7 +58,7 @@ def context() -> RequestContext:
 
 
 def request() -> PredictRequest:
-    return PredictRequest(b"", Headers(), "", context(), {})
+    return PredictRequest(b"", Headers(), "", context())
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     with ThreadPoolExecutor(1) as threads:
         batcher.run_on(loop, threads)
-        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+        turn = threads.submit(batcher.between, lambda: order.append("turn"), context(), 0)
         assert eventually(lambda: loop.calls)
         loop.run(2)  # nothing has come
         batcher.submit(request(), lambda _: task, answers.append)  # just before the turn
@@ -98,7 +99,7 @@ def test_without_an_event_loop(
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     with ThreadPoolExecutor(1) as threads:
         with batcher._counted():  # another thread is about to predict
-            turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
+            turn = threads.submit(batcher.between, lambda: order.append("turn"), context(), 0)
             time.sleep(0.05)
             batcher.answer(request(), lambda _: task)
         turn.result(30)
@@ -107,14 +108,31 @@ def test_without_an_event_loop(
 
 def test_a_turn_comes_all_the_same_while_no_image_waits(batcher: Batcher) -> None:
     with batcher._counted():
-        assert batcher.between(lambda: "turn", context()) == "turn"
+        assert batcher.between(lambda: "turn", context(), 0) == "turn"
 
 
 def test_nobody_waits_for_a_loop_that_has_ended(batcher: Batcher) -> None:
     wanted = context()
     with ThreadPoolExecutor(1) as threads:
         batcher.run_on(Loop(), threads)
-        turn = threads.submit(batcher.between, lambda: None, wanted)
+        turn = threads.submit(batcher.between, lambda: None, wanted, 0)
         wanted.abandoned = True
         with pytest.raises(ClientDisconnected):
             turn.result(30)
+
+
+def test_a_turn_of_a_slow_version_leaves_the_loop_free(batcher: Batcher) -> None:
+    loop = Loop()
+    with ThreadPoolExecutor(1) as threads:
+        batcher.run_on(loop, threads)
+        turns = [
+            threads.submit(batcher.between, threading.current_thread, context(), seconds)
+            for seconds in (0.0, 2 * TURN_SECONDS)
+        ]
+        while not all(turn.done() for turn in turns):
+            while loop.calls:
+                loop.run(1)
+        batcher.stop()
+    quick, slow = (turn.result().name for turn in turns)
+    assert quick == threading.current_thread().name
+    assert slow.startswith("network")
