@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from service.inference.contract import InputSpec
 from service.runtime.metrics import Metrics
 from service.serving.background import Background
+from service.serving.comparison import Comparison
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected, DeadlineExceeded, UnknownModel
 from service.serving.models import Models
@@ -82,40 +82,6 @@ class _Sample:
         """The images that have an answer, each with its place."""
         places = enumerate(self.outcomes)
         return [(place, outcome) for place, outcome in places if isinstance(outcome, Answered)]
-
-
-class Comparison(NamedTuple):
-    """Two answers to one image.
-
-    ``first`` and ``second``: the most probable label of each, and its probability. ``difference``:
-    the largest difference of a probability, in 0..1, over the labels that both have; None if they
-    have none in common.
-    """
-
-    first: tuple[str, float]
-    second: tuple[str, float]
-    difference: float | None
-
-    @classmethod
-    def of(
-        cls,
-        row: NDArray[np.float32],
-        labels: Sequence[str],
-        other_row: NDArray[np.float32],
-        other_labels: Sequence[str],
-    ) -> "Comparison":
-        """Compare probabilities, float32 [labels] each, by the labels' names."""
-        place, other_place = int(row.argmax()), int(other_row.argmax())
-        return cls(
-            (labels[place], float(row[place])),
-            (other_labels[other_place], float(other_row[other_place])),
-            _difference(row, labels, other_row, other_labels),
-        )
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both name the same label."""
-        return self.first[0] == self.second[0]
 
 
 class Shadow:
@@ -284,19 +250,6 @@ def _kept_bytes(task: Task, *, again: bool) -> int:
         return sum(len(image) for image in task.images if isinstance(image, bytes))
     height, width = task.classifier.input_size
     return len(task.images) * height * width * 3
-
-
-def _difference(
-    row: NDArray[np.float32],
-    labels: Sequence[str],
-    other_row: NDArray[np.float32],
-    other_labels: Sequence[str],
-) -> float | None:
-    if labels == other_labels:
-        return float(np.abs(row - other_row).max())
-    others = dict(zip(other_labels, other_row.tolist(), strict=True))
-    mine = zip(labels, row.tolist(), strict=True)
-    return max((abs(value - others[name]) for name, value in mine if name in others), default=None)
 
 
 def _whose(sample: _Sample, place: int) -> dict[str, object]:
