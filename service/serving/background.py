@@ -36,11 +36,8 @@ class Network(Protocol):
     def predicted(self) -> int:
         """How many images were predicted so far, without those of background tasks."""
 
-    def between(self, call: Callable[[], T], context: RequestContext, seconds: float) -> T:
-        """What a call returns that is made when no image waits for the network.
-
-        ``seconds``: how long it may take.
-        """
+    def between(self, call: Callable[[], T], context: RequestContext) -> T:
+        """What a call returns that is made when no image waits for the network."""
 
 
 class Background:
@@ -95,7 +92,7 @@ class Background:
         """Probabilities, float32 [N, labels], of N images, in as many turns as they need."""
         each = max(1, int(TURN_SECONDS / max(classifier.seconds_per_image, 1e-6)))
         turns = [
-            self._take_turn(classifier, images[first : first + each], context)
+            self._take_turn(partial(_timed, classifier, images[first : first + each]), context)
             for first in range(0, len(images), each)
         ]
         rows = np.concatenate(turns)
@@ -105,12 +102,10 @@ class Background:
         return rows
 
     def _take_turn(
-        self, classifier: Classifier, images: NDArray[np.uint8], context: RequestContext
+        self, predict: Callable[[], tuple[NDArray[np.float32], float]], context: RequestContext
     ) -> NDArray[np.float32]:
         context.check_wanted()
-        expected = len(images) * classifier.seconds_per_image
-        call = partial(_timed, classifier, images)
-        rows, seconds = self._network.between(call, context, expected)
+        rows, seconds = self._network.between(predict, context)
         others, self._seen = self._network.predicted - self._seen, self._network.predicted
         if others:
             time.sleep(min(PAUSE * seconds, context.remaining))

@@ -194,7 +194,8 @@ class Shadow:
 
     def _ask(self, sample: _Sample, since: float) -> None:
         """In the one thread for it."""
-        context = RequestContext(sample.request_id, "", since, since + PATIENCE_SECONDS)
+        until = since + PATIENCE_SECONDS
+        context = RequestContext(sample.request_id, "", since, until, served=sample.other)
         self._asking = context
         try:
             for place, answered in sample.answered:

@@ -30,7 +30,7 @@ class Network:
         self._busy = busy
         self.turns = 0
 
-    def between(self, call: Callable[[], Any], _context: RequestContext, _seconds: float) -> Any:
+    def between(self, call: Callable[[], Any], _context: RequestContext) -> Any:
         self.turns += 1
         self.predicted += self._busy
         return call()

@@ -1,6 +1,5 @@
 """Who has the network first: images that wait, or a turn of a background task."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from werkzeug.datastructures import Headers
 from service.http.app import create_app
 from service.http.current import service_of
 from service.inference.classifier import Classifier, Outputs
-from service.serving.batcher import TURN_SECONDS, Answer, Batcher
+from service.serving.batcher import Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
 from service.serving.pipeline import PredictRequest, Task
@@ -81,7 +80,7 @@ def test_on_an_event_loop(batcher: Batcher, classifier: Recorded, order: list[st
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     with ThreadPoolExecutor(1) as threads:
         batcher.run_on(loop, threads)
-        turn = threads.submit(batcher.between, lambda: order.append("turn"), context(), 0)
+        turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
         assert eventually(lambda: loop.calls)
         loop.run(2)  # nothing has come
         batcher.submit(request(), lambda _: task, answers.append)  # just before the turn
@@ -99,7 +98,7 @@ def test_without_an_event_loop(
     task = Task((IMAGE,), classifier, lambda _: Response(200, {}, b""))
     with ThreadPoolExecutor(1) as threads:
         with batcher._counted():  # another thread is about to predict
-            turn = threads.submit(batcher.between, lambda: order.append("turn"), context(), 0)
+            turn = threads.submit(batcher.between, lambda: order.append("turn"), context())
             time.sleep(0.05)
             batcher.answer(request(), lambda _: task)
         turn.result(30)
@@ -108,31 +107,14 @@ def test_without_an_event_loop(
 
 def test_a_turn_comes_all_the_same_while_no_image_waits(batcher: Batcher) -> None:
     with batcher._counted():
-        assert batcher.between(lambda: "turn", context(), 0) == "turn"
+        assert batcher.between(lambda: "turn", context()) == "turn"
 
 
 def test_nobody_waits_for_a_loop_that_has_ended(batcher: Batcher) -> None:
     wanted = context()
     with ThreadPoolExecutor(1) as threads:
         batcher.run_on(Loop(), threads)
-        turn = threads.submit(batcher.between, lambda: None, wanted, 0)
+        turn = threads.submit(batcher.between, lambda: None, wanted)
         wanted.abandoned = True
         with pytest.raises(ClientDisconnected):
             turn.result(30)
-
-
-def test_a_turn_of_a_slow_version_leaves_the_loop_free(batcher: Batcher) -> None:
-    loop = Loop()
-    with ThreadPoolExecutor(1) as threads:
-        batcher.run_on(loop, threads)
-        turns = [
-            threads.submit(batcher.between, threading.current_thread, context(), seconds)
-            for seconds in (0.0, 2 * TURN_SECONDS)
-        ]
-        while not all(turn.done() for turn in turns):
-            while loop.calls:
-                loop.run(1)
-        batcher.stop()
-    quick, slow = (turn.result().name for turn in turns)
-    assert quick == threading.current_thread().name
-    assert slow.startswith("network")

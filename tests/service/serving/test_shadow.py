@@ -67,7 +67,7 @@ class Network:
         self.may_go_on.set()
         self.threads: list[str] = []
 
-    def between(self, call: Callable[[], Any], _context: RequestContext, _seconds: float) -> Any:
+    def between(self, call: Callable[[], Any], _context: RequestContext) -> Any:
         self.threads.append(threading.current_thread().name)
         assert self.may_go_on.wait(30)
         if self.busy:
