@@ -176,7 +176,7 @@ def test_it_is_asked_when_the_answer_has_gone_and_by_a_thread_of_its_own(
     (record,) = caplog.records
     fields = record.__dict__["fields"]
     assert record.getMessage() == "the shadow answers otherwise"
-    assert fields.pop("shadow_probability") == fields.pop("difference") > 0.99
+    assert min(fields.pop("shadow_probability"), fields.pop("difference")) > 0.99
     assert fields == {
         "request_id": "an-id",
         "model": "tiny",
