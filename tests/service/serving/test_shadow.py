@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 from service.inference.classifier import Classifier
 from service.inference.errors import BrokenImage
 from service.runtime.metrics import Metrics
-from service.runtime.shared_state import SharedState
+from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving.background import Background
 from service.serving.context import RequestContext
 from service.serving.errors import DeadlineExceeded, UnknownModel
@@ -32,6 +32,7 @@ from service.serving.pipeline import (
 )
 from service.serving.responses import Response
 from service.serving.served import Asked, Served
+from service.serving.service import Service
 from service.serving.shadow import REQUESTS, Shadow
 from service.settings import Settings
 from tests.server import eventually
@@ -351,3 +352,23 @@ def test_a_stop_ends_what_is_asked(tiny_classifier: Classifier, other: Classifie
     rig.gone(rig.answer())  # nobody is told of an error
     time.sleep(0.05)
     assert len(rig.network.threads) == 1
+
+
+def test_a_shadow_that_compares_nothing_is_told_at_the_start(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One file has no versions; and a label may lead to what answers anyway."""
+
+    def told(model: Path, **settings: Any) -> list[str]:
+        caplog.clear()
+        Service.build(Settings(model=model, **settings), slot=WorkerSlot(SharedState(1), 0))
+        return [one.getMessage() for one in caplog.records if "SHADOW" in one.getMessage()]
+
+    assert told(tiny_model) == []
+    (line,) = told(tiny_model, shadow="canary")
+    assert line.startswith("LABELSERVE_SHADOW=canary names no version beside the one that answers")
+    for number in "12":
+        (tmp_path / number).mkdir()
+        write_model(tmp_path / number / "m.onnx", make_card())
+    assert len(told(tmp_path, shadow="2")) == 1  # the highest answers
+    assert told(tmp_path, shadow="1") == []
