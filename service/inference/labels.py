@@ -40,6 +40,8 @@ def move_label(layout: ModelLayout, label: str, number: int) -> int | None:
             f" {', '.join(map(str, sorted(layout.versions)))}"
         )
     before = layout.labels.get(label)
+    if before == number:
+        return before
     try:
         with _locked(layout.path) as log:
             written = _written(layout.path, label)
@@ -85,7 +87,7 @@ def last_target(layout: ModelLayout, label: str) -> int:
             if moved == label and number not in (_NONE, str(now)):
                 return int(number)
     raise LabelError(
-        f"label {label!r} of {layout.path} has led nowhere else, as far as {LOG} knows"
+        f"label {label!r} of {layout.path} has led to no other version, as far as {LOG} knows"
     )
 
 

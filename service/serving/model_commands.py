@@ -12,7 +12,7 @@ from service.inference.layout import ModelLayout, read_layout, read_model_layout
 
 _REFUSED = 1
 _UNUSABLE = 2
-_HEAD = ("MODEL", "VERSION", "LABELS", "CARD")
+_HEAD = ("FOLDER", "VERSION", "LABELS", "CARD")
 
 
 def run(chosen: Namespace) -> int:
@@ -45,9 +45,9 @@ def list_models(path: Path) -> int:
                 card = Classifier.load(layout.versions[number]).card
             except ModelError as error:
                 problems.append(str(error))
-                rows.append((layout.name, str(number), labels, "refused"))
+                rows.append((layout.path.name, str(number), labels, "refused"))
             else:
-                rows.append((layout.name or card.name, str(number), labels, card.version))
+                rows.append((layout.path.name, str(number), labels, card.version))
     sys.stdout.writelines(_table(rows))
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     return _REFUSED if problems else 0

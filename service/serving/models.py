@@ -236,7 +236,7 @@ class Models:
                 continue
             others = f" with the {len(fitting)} that come before it" if fitting else ""
             found[layout.name][-minus] = ModelTooLarge(
-                f"model file {layout.versions.get(-minus, layout.path)} needs"
+                f"model {layout.versions.get(-minus, layout.path)} needs"
                 f" {sizing.needed_memory(*fitting, size) / 1e6:.0f} MB of memory{others},"
                 f" and there are {memory:.0f} MB"
             )
