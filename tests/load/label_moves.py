@@ -318,7 +318,7 @@ def main() -> int:
         folder = write_versions(Path(name) / "versions")
         with start_server(folder, workers=SERVER_WORKERS, **settings) as server:
             seen = move_labels(server, folder, chosen.requests, chosen.moves)
-    json.dump(seen.summary(chosen.poll_seconds), sys.stdout, indent=2)
+    json.dump(seen.summary(chosen.poll_seconds), sys.stdout)
     sys.stdout.write("\n")
     good = set(seen.statuses) == set(seen.probes) == {200}
     return 0 if good and not seen.invalid(chosen.poll_seconds + SLACK_SECONDS) else 1
