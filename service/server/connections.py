@@ -254,7 +254,7 @@ class Connections:
         self.account(context, response.status)
         self._worked(connection, incoming, response)
         if context.afterwards is not None:
-            context.afterwards()
+            self.loop.call_soon(context.afterwards)  # uvloop writes at the end of an iteration
 
     def _call_app(
         self,

@@ -4,15 +4,24 @@ import base64
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from werkzeug.test import EnvironBuilder
 
+from service.http.app import create_app
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.serving.shadow import REQUESTS, Shadow
+from service.settings import Settings
 from tests.images import encode, photograph
-from tests.server import WORKERS, Server, eventually, multipart, start_server
+from tests.server import WORKERS, Server, Wire, eventually, multipart, raw_request, start_server
 from tests.service.http.open_inference import TENSOR, as_json, pixels
+from tests.service.server.in_process import serving
 from tests.tiny_model import make_card, make_graph, write_model
 
 RED = encode(Image.new("RGB", (9, 7), (255, 0, 0)), "PNG")
@@ -150,6 +159,26 @@ def test_what_is_not_asked_about(shadowed: Server) -> None:
     asked(shadowed, before, {"same": 1})
 
 
+def test_requests_that_come_to_nothing_leave_room_for_others(shadowed: Server) -> None:
+    for _ in range(REQUESTS):
+        with shadowed.wire() as gone:
+            gone.send(raw_request("/predict", LARGE))
+    with shadowed.wire() as client:
+        for _ in range(2 * REQUESTS):  # some while others take the room
+            assert client.send(raw_request("/predict", b"no image")).reply("POST").status == 415
+    tries = count()
+
+    def is_asked() -> bool:
+        name = f"try-{next(tries)}"
+        assert shadowed.post("/predict", RED, {"X-Request-ID": name}).status == 200
+        return any(
+            one["logger"] == "labelserve.shadow" and one["request_id"] == name
+            for one in shadowed.records
+        )
+
+    assert eventually(is_asked, seconds=10)
+
+
 def test_the_label_may_move(shadowed: Server, folder: Path) -> None:
     """To a version of another size, whose images are decoded again, and to the one that answers."""
     put_label(folder, "canary", LARGER)
@@ -192,3 +221,47 @@ def test_it_keeps_nobody_from_stopping(shadowed: Server) -> None:
         assert shadowed.post("/v1/models/tiny:predict", body, headers).status == 200
     assert shadowed.stop() == 0
     assert not shadowed.tracebacks
+
+
+# ---- after the answer ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Set when the shadow's part of a request begins; and what it waits for, wherever it runs."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def follow(*_arguments: object) -> None:
+        begun.set()
+        assert may_end.wait(30)
+
+    monkeypatch.setattr(Shadow, "_follow", follow)
+    yield begun, may_end
+    may_end.set()
+
+
+def test_an_event_loop_answers_first(
+    folder: Path, followed: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, may_end = followed
+    shadow: dict[str, Any] = {"shadow": "2", "shadow_percent": 100}
+    with serving(None, folder, **shadow) as port, Wire(port, timeout=5) as client:
+        answer = client.send(raw_request("/predict", RED)).reply("POST")
+        assert answer.status == 200  # while the loop waits
+        assert begun.wait(30)
+        may_end.set()
+
+
+def test_a_thread_answers_first(
+    folder: Path, followed: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, may_end = followed
+    settings = Settings(model=folder, workers=1, shadow="2", shadow_percent=100)
+    app = create_app(settings, slot=WorkerSlot(SharedState(1), 0))
+    environ = EnvironBuilder("/predict", method="POST", data=RED).get_environ()
+    answer = app(environ, lambda *_: lambda _: None)
+    assert b"predictions" in b"".join(answer)
+    assert not begun.is_set()
+    may_end.set()
+    answer.close()  # type: ignore[attr-defined]  # as a server does when it has sent it
+    assert begun.is_set()
