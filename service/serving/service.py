@@ -16,7 +16,8 @@ from service.serving.batcher import Batcher
 from service.serving.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
-from service.settings import Settings
+from service.serving.shadow import Shadow
+from service.settings import PREFIX, Settings
 
 _LOG = logging.getLogger("labelserve")
 
@@ -33,6 +34,7 @@ class Service:
     admission: Admission
     accounting: Accounting
     batcher: Batcher
+    shadow: Shadow
 
     @property
     def settings(self) -> Settings:
@@ -71,11 +73,13 @@ class Service:
         if slot.number == 0:  # the other workers would say the same
             answering = next(one.default for one in models.catalogues if one.default is not None)
             _LOG.info("inference by %s", ", ".join(answering.classifier.providers))
+            _tell_of_shadow(settings.shadow, models)
         auth = Auth(settings, state.last_keys)
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
         pipeline = Pipeline(settings, sizing.decoders)
+        batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
             sizing=sizing,
             slot=slot,
@@ -84,5 +88,18 @@ class Service:
             auth=auth,
             admission=admission,
             accounting=Accounting(metrics, slot),
-            batcher=Batcher(pipeline, sizing.max_batch_size),
+            batcher=batcher,
+            shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
+        )
+
+
+def _tell_of_shadow(wanted: str | None, models: Models) -> None:
+    """Warn of a shadow that compares nothing: a label may lead to another version later."""
+    found = [(one.found.get(wanted), one.default) for one in models.catalogues] if wanted else []
+    if wanted and all(other in (None, default) for other, default in found):
+        _LOG.warning(
+            "%sSHADOW=%s names no version beside the one that answers: nothing is compared until"
+            " it does",
+            PREFIX,
+            wanted,
         )
