@@ -69,17 +69,17 @@ def create_app(
 
 def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     """The routes of all wire formats that take images."""
-    settings, models = service.settings, service.models
-    predict = PredictFormat(settings, models)
-    tensorflow = TensorFlowServing(settings, models)
+    settings = service.settings
+    predict = PredictFormat(settings)
+    tensorflow = TensorFlowServing(settings)
     return (
         *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
         *predict.endpoints,
         *tensorflow.endpoints,
-        *OpenInference(settings, models).endpoints,
+        *OpenInference(settings).endpoints,
         *Invocations(predict, tensorflow).endpoints,
-        *HuggingFace(predict, models).endpoints,
-        *ExplainFormat(predict, tensorflow, models, service.admission).endpoints,
+        *HuggingFace(predict).endpoints,
+        *ExplainFormat(predict, tensorflow, service.admission).endpoints,
     )
 
 

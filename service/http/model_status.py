@@ -15,7 +15,7 @@ from service.http.flask_responses import json_answer
 from service.http.health import check_ready
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from service.serving.models import VERSION
+from service.serving.served import ONLY_VERSION, Asked
 
 blueprint = Blueprint("model_status", __name__)
 
@@ -38,7 +38,7 @@ class VersionCondition(msgspec.Struct, frozen=True):
 class VersionStatus(msgspec.Struct, frozen=True):
     """A version of a model, as TensorFlow Serving tells of it."""
 
-    version: str = VERSION
+    version: str = str(ONLY_VERSION)
     state: str = "AVAILABLE"
     status: VersionCondition = VersionCondition()
 
@@ -59,23 +59,21 @@ def names() -> Response:
 
 def status(**arguments: str) -> Response:
     """A model is ready; 503 while it is not."""
-    models = current_service().models
-    models.find(arguments)
+    served = current_service().models.find(Asked.of(arguments))
     check_ready()
-    return json_answer(ModelStatus(models.name))
+    return json_answer(ModelStatus(served.name))
 
 
 def metadata(**arguments: str) -> Response:
     """Names, types and shapes of what a model takes and gives, by its signatures."""
-    models = current_service().models
-    classifier = models.find(arguments)
+    name, number, _, classifier = current_service().models.find(Asked.of(arguments))
     card = classifier.card
     image = _tensor(INPUT_NAME, "DT_UINT8", (-1, *classifier.input_size, 3))
     signatures = {
         SIGNATURE: _signature(image, _tensor(OUTPUT_NAME, "DT_FLOAT", (-1, len(card.labels)))),
         LABELS_SIGNATURE: _signature(image, _tensor(LABELS_SIGNATURE, "DT_STRING", (-1,))),
     }
-    spec = _both_cases(name=models.name, signature_name="", version=VERSION)
+    spec = _both_cases(name=name, signature_name="", version=str(number))
     definitions = _both_cases(signature_def=signatures)
     return json_answer(_both_cases(model_spec=spec, metadata={"signature_def": definitions}))
 

@@ -129,6 +129,8 @@ def log_request(record: RequestRecord) -> None:
         "status": record.status,
         "ms": round(record.seconds * 1e3, 3),
     }
+    if record.model:
+        fields |= {"model": record.model, "model_version": record.version}
     for name, spent in record.phases.items():
         fields[_PHASES[name]] = round(spent * 1e3, 3)
     fields["bytes"] = record.bytes_in

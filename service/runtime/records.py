@@ -10,7 +10,8 @@ class RequestRecord(NamedTuple):
     seconds spent there. ``images`` has (bytes, pixels) of each decoded image, ``top`` the most
     probable label of each and its probability, ``familiarity`` that of each and whether it is
     unfamiliar, of a model that has it. ``problem`` is the short name of the refusal, if it was
-    refused.
+    refused. ``model`` and ``version`` are what answers, of a request that asks a model: its name
+    and the version's number; else empty and 0.
     """
 
     request_id: str
@@ -25,3 +26,5 @@ class RequestRecord(NamedTuple):
     top: list[tuple[str, float]]
     familiarity: list[tuple[float, bool]]
     problem: str | None
+    model: str = ""
+    version: int = 0

@@ -234,9 +234,7 @@ class Connections:
         self._flush_soon()
         if incoming.found is not None:
             context.bytes_in = len(body)
-            request = PredictRequest(
-                body, head.headers, head.query, context, incoming.found.arguments
-            )
+            request = PredictRequest(body, head.headers, head.query, context)
             done = partial(self._predicted, connection, incoming)
             self._service.batcher.submit(request, incoming.found.endpoint.read, done)
             return

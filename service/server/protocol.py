@@ -438,7 +438,9 @@ class Connection(asyncio.Protocol):
             return
         context.route = found.endpoint.route
         try:
-            incoming.body_limit = endpoints.check_head(found, head.path, head.headers, head.length)
+            incoming.body_limit = endpoints.check_head(
+                found, head.query, head.headers, head.length, context
+            )
         except RequestError as error:
             incoming.error = error
 

@@ -10,6 +10,7 @@ from service.runtime.records import RequestRecord
 from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
 from service.serving.problems import has_error_member
+from service.serving.served import Served
 from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
@@ -40,7 +41,8 @@ class RequestContext:
     ``phases``, ``images``, ``top`` and ``familiarity`` are as of ``RequestRecord``. ``admitted``:
     since when admission counts it; ``background``: its work is done behind all others;
     ``abandoned``: the client has disconnected or was told that its time is over; ``ended``: when it
-    was answered. ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
+    was answered. ``served``: what answers it, of a request that asks a model; it stays the same.
+    ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
     an error as one member, and no problem's members.
     """
 
@@ -62,6 +64,7 @@ class RequestContext:
     background: bool = False
     abandoned: bool = False
     ended: float | None = None
+    served: Served | None = None
 
     @classmethod
     def begin(
@@ -117,6 +120,7 @@ class RequestContext:
     def record(self, status: int) -> RequestRecord:
         """What monitoring is told of this request, which has ended."""
         ended = self.ended or time.monotonic()
+        model, version = (self.served.name, self.served.number) if self.served else ("", 0)
         return RequestRecord(
             request_id=self.request_id,
             method=self.method,
@@ -130,6 +134,8 @@ class RequestContext:
             top=self.top,
             familiarity=self.familiarity,
             problem=self.problem,
+            model=model,
+            version=version,
         )
 
     def phase(self, name: str) -> "_Phase":

@@ -8,7 +8,6 @@ are no new model.
 """
 
 import logging
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,13 +18,10 @@ from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing
+from service.serving.context import Headers
 from service.serving.errors import UnknownModel
+from service.serving.served import ONLY_VERSION, Asked, Served
 from service.settings import PREFIX, SettingsError
-
-# Other protocols count versions. One file is served, whatever the version on its card.
-VERSION = "1"
-# So do OVMS' clients where they want the version that answers by default.
-_VERSIONS = ("0", VERSION)
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -68,26 +64,37 @@ class Models:
         """What the model is called in ``/v1`` and ``/v2``: as set, else as its card says."""
         return self._sizing.settings.name or self.current.card.name
 
-    def find(self, arguments: Mapping[str, str]) -> Classifier:
-        """The model that a path asks for.
+    def choose(self, asked: Asked, headers: Headers, request_id: str) -> Served:  # noqa: ARG002
+        """What answers a request for predictions, decided here alone, once for each request.
+
+        A request that names no version is answered by the model's default, or by its version with
+        the label ``canary``, for the share that ``LABELSERVE_CANARY_PERCENT`` says.
 
         Args:
-            arguments: ``name``, ``version`` and ``label`` (of a version), as far as the path has
-                them.
+            asked: the model and the version that the request names.
+            headers: may have ``X-Canary-Key``: the same key is always answered by the same version.
+            request_id: the key of a request without that header.
 
         Raises:
-            UnknownModel: none of that name is served, or not in that version.
+            UnknownModel: as of ``find``.
+        """
+        return self.find(asked)
+
+    def find(self, asked: Asked) -> Served:
+        """The version that is named, or the default: for what describes it, or compares with it.
+
+        Raises:
+            UnknownModel: none of that name is served, or not in that version or with that label;
+                the message says what there is.
         """
         current, name = self.current, self.name
-        if arguments.get("name", name) != name:
-            raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
-        if arguments.get("version", VERSION) not in _VERSIONS:
+        if asked.name not in ("", name):
+            raise UnknownModel(f"no model {asked.name!r} is served here, there is {name!r}")
+        if asked.version not in ("", str(ONLY_VERSION)):
             raise UnknownModel(
-                f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
+                f"{name!r} has no version {asked.version!r}, there is {ONLY_VERSION}"
             )
-        if "label" in arguments:
-            raise UnknownModel(f"{name!r} has no version labels, ask for version {VERSION!r}")
-        return current
+        return Served(name, ONLY_VERSION, (), current)
 
     def look(self, *, now: bool = False) -> None:
         """Look at the file once; ``now`` takes a change without waiting for a second look."""

@@ -8,7 +8,7 @@ together.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from service.serving.context import Headers, RequestContext
 from service.serving.errors import BodyTooLarge, UnsupportedCoding
 from service.serving.models import Models
 from service.serving.responses import Response
+from service.serving.served import Served
 from service.serving.uploads import check_image_bytes
 from service.settings import Settings
 
@@ -39,16 +40,18 @@ OF_ONE_IMAGE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
 
 
 class PredictRequest(NamedTuple):
-    """A whole request for predictions.
-
-    ``query`` is the raw query string; ``arguments`` are what the route's path has found, by name.
-    """
+    """A whole request for predictions. ``query`` is the raw query string."""
 
     body: bytes
     headers: Headers
     query: str
     context: RequestContext
-    arguments: Mapping[str, str]
+
+    @property
+    def served(self) -> Served:
+        """What answers it, as it was chosen when the request's head was there."""
+        assert self.context.served is not None, "Endpoints.check_head comes first"  # noqa: S101
+        return self.context.served
 
 
 # An image as a request holds it: a file's bytes, pixels (uint8 [height, width, 3], RGB, of the

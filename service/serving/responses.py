@@ -18,6 +18,9 @@ from service.serving.problems import (
 
 _LOG = logging.getLogger("labelserve")
 
+# Which version of its model has answered, or would have.
+MODEL_VERSION = "X-Model-Version"
+
 JSON = {"Content-Type": "application/json"}
 
 # What security scanners expect of an API: no answer is a page, a script or to be cached.
@@ -40,7 +43,10 @@ class Response(NamedTuple):
 
 def common_headers(context: RequestContext) -> dict[str, str]:
     """What every response carries besides its own headers."""
-    return {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
+    headers = {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
+    if context.served is not None:
+        headers[MODEL_VERSION] = str(context.served.number)
+    return headers
 
 
 def json_response(content: Any) -> Response:

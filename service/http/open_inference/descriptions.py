@@ -7,9 +7,8 @@ import msgspec
 import service
 from service.http.open_inference.answers import PROBABILITIES
 from service.http.open_inference.inputs import TENSOR
-from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from service.serving.models import VERSION
+from service.serving.served import ONLY_VERSION, Served
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = (
@@ -59,7 +58,7 @@ class IndexedModel(msgspec.Struct, frozen=True):
     """A model of the repository, which is the one that answers."""
 
     name: str
-    version: str = VERSION
+    version: str = str(ONLY_VERSION)
     state: str = "READY"
     reason: str = ""
 
@@ -98,25 +97,27 @@ class ModelConfig(msgspec.Struct, frozen=True):
     dynamic_batching: dict[str, int]
 
 
-def model_metadata(name: str, classifier: Classifier) -> ModelMetadata:
+def model_metadata(served: Served) -> ModelMetadata:
     """A model's name, input and output."""
+    classifier = served.classifier
     pixels = (_ANY, *classifier.input_size, 3)
     probabilities = (_ANY, len(classifier.card.labels))
     return ModelMetadata(
-        name=name,
-        versions=(VERSION,),
+        name=served.name,
+        versions=(str(ONLY_VERSION),),
         platform=PLATFORM,
         inputs=(TensorMetadata(INPUT_NAME, TENSOR, pixels),),
         outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, probabilities),),
     )
 
 
-def model_config(name: str, classifier: Classifier, max_images: int) -> ModelConfig:
+def model_config(served: Served, max_images: int) -> ModelConfig:
     """The same as Triton configures it; ``max_images``: of one request."""
+    classifier = served.classifier
     pixels = (*classifier.input_size, 3)
     labels = (len(classifier.card.labels),)
     return ModelConfig(
-        name=name,
+        name=served.name,
         platform=PLATFORM,
         backend="onnxruntime",
         max_batch_size=max_images,

@@ -16,6 +16,7 @@ from service.http.open_inference.descriptions import (
 from service.http.open_inference.infer import MODELS
 from service.http.open_inference.statistics import statistics
 from service.serving.errors import BadParameter
+from service.serving.served import Asked
 
 blueprint = Blueprint("open_inference", __name__)
 
@@ -31,36 +32,31 @@ def server() -> Response:
 
 def metadata(**arguments: str) -> Response:
     """A model's input and output."""
-    models = current_service().models
-    classifier = models.find(arguments)
-    return json_answer(model_metadata(models.name, classifier))
+    return json_answer(model_metadata(current_service().models.find(Asked.of(arguments))))
 
 
 def ready(**arguments: str) -> Response:
     """A model is ready; 503 while it is not."""
-    models = current_service().models
-    models.find(arguments)
+    served = current_service().models.find(Asked.of(arguments))
     check_ready()
-    return json_answer(ModelReady(models.name))
+    return json_answer(ModelReady(served.name))
 
 
 def config(**arguments: str) -> Response:
     """A model as Triton configures it."""
     current = current_service()
-    classifier = current.models.find(arguments)
-    return json_answer(
-        model_config(current.models.name, classifier, current.settings.max_batch_files)
-    )
+    served = current.models.find(Asked.of(arguments))
+    return json_answer(model_config(served, current.settings.max_batch_files))
 
 
 @blueprint.get("/v2/models/stats")
 def stats(**arguments: str) -> Response:
     """What a model has answered."""
     current = current_service()
-    current.models.find(arguments)
+    served = current.models.find(Asked.of(arguments))
     current.accounting.flush()
     routes = [endpoint.route for endpoint in current_endpoints().each]
-    return json_answer(statistics(current.models.name, current.metrics.totals(routes)))
+    return json_answer(statistics(served.name, served.number, current.metrics.totals(routes)))
 
 
 @blueprint.post(f"{_REPOSITORY}/index")
@@ -78,7 +74,7 @@ def change(name: str) -> Response:
         BadParameter: always, or
         UnknownModel: there is no such model.
     """
-    current_service().models.find({"name": name})
+    current_service().models.find(Asked(name))
     raise BadParameter(
         "models are not loaded or unloaded by clients here: replace the model file, and the service"
         " takes the new one within seconds"

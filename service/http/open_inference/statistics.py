@@ -3,7 +3,6 @@
 import msgspec
 
 from service.runtime.metrics import Totals
-from service.serving.models import VERSION
 
 _NANOSECONDS = 1_000_000_000
 
@@ -49,8 +48,8 @@ class StatisticsAnswer(msgspec.Struct, frozen=True):
     model_stats: tuple[ModelStatistics]
 
 
-def statistics(name: str, totals: Totals) -> StatisticsAnswer:
-    """What the model of this name has answered."""
+def statistics(name: str, number: int, totals: Totals) -> StatisticsAnswer:
+    """What this version has answered."""
     images, executed, seconds = totals.images, totals.executed, totals.phases
 
     def duration(phase: str = "") -> Duration:
@@ -65,4 +64,4 @@ def statistics(name: str, totals: Totals) -> StatisticsAnswer:
         compute_infer=duration("inference"),
         compute_output=duration(),
     )
-    return StatisticsAnswer((ModelStatistics(name, VERSION, 0, images, executed, stats),))
+    return StatisticsAnswer((ModelStatistics(name, str(number), 0, images, executed, stats),))

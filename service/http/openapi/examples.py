@@ -40,8 +40,8 @@ from service.inference.contract import (
 from service.inference.explanation import METHOD
 from service.runtime.metrics import Totals
 from service.serving import errors as serving
-from service.serving.models import VERSION
 from service.serving.problems import problem_of
+from service.serving.served import ONLY_VERSION
 
 REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -130,7 +130,7 @@ MODEL_STATUS = ModelStatus(MODEL.name)
 _IMAGE_TENSOR = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1", "name": ""}]}}
 _SIGNATURE = {"inputs": {INPUT_NAME: _IMAGE_TENSOR}, "method_name": "tensorflow/serving/predict"}
 V1_METADATA = {
-    "model_spec": {"name": MODEL.name, "signature_name": "", "version": VERSION},
+    "model_spec": {"name": MODEL.name, "signature_name": "", "version": str(ONLY_VERSION)},
     "metadata": {"signature_def": {"signature_def": {"serving_default": _SIGNATURE}}},
 }
 
@@ -142,7 +142,7 @@ MODEL_READY = ModelReady(MODEL.name)
 INDEXED = IndexedModel(MODEL.name)
 MODEL_METADATA = ModelMetadata(
     name=MODEL.name,
-    versions=(VERSION,),
+    versions=(str(ONLY_VERSION),),
     platform=PLATFORM,
     inputs=(TensorMetadata(INPUT_NAME, TENSOR, (-1, 32, 32, 3)),),
     outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, (-1, 10)),),
@@ -159,6 +159,7 @@ MODEL_CONFIG = ModelConfig(
 )
 STATISTICS = statistics(
     MODEL.name,
+    ONLY_VERSION,
     Totals(
         answered=42,
         refused=1,
@@ -169,7 +170,7 @@ STATISTICS = statistics(
 )
 INFER_ANSWER = InferAnswer(
     MODEL.name,
-    VERSION,
+    str(ONLY_VERSION),
     (OutputTensor(OUTPUT_NAME, PROBABILITIES, (1, 2), data=[0.93, 0.04]),),
     "a1b2c3",
 )

@@ -4,7 +4,7 @@ from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.inference.explanation import METHOD
-from service.serving.models import VERSION
+from service.serving.served import ONLY_VERSION
 
 
 def _query(name: str, description: str, schema: JsonObject, example: float | str) -> JsonObject:
@@ -60,7 +60,7 @@ PARAMETERS: JsonObject = {
     ),
     "Method": _query("method", "How; there is one way.", {"enum": [METHOD, ""]}, METHOD),
     "Name": _part("name", "The model's name, as `/v1/models` lists it.", examples.MODEL.name),
-    "Version": _part("version", "The model's version, of which there is one.", VERSION),
+    "Version": _part("version", "The model's version, of which there is one.", str(ONLY_VERSION)),
     "Label": _part("label", "A label of a version; there are none.", "stable"),
     "JsonLength": _header(
         JSON_LENGTH,
