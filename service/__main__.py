@@ -1,4 +1,4 @@
-"""python -m service: serve a model, predict with it offline, read its card, describe the API."""
+"""python -m service: serve models, predict offline, read cards, move labels, describe the API."""
 
 import argparse
 import io
@@ -14,7 +14,10 @@ _CANNOT_START = 2
 _SERVE_ARGUMENTS = {
     "host": ("HOST", "address to listen on, or unix:PATH (LABELSERVE_HOST)"),
     "port": ("PORT", "port to listen on (PORT)"),
-    "model": ("PATH", "an .onnx file with its card, or a folder that has one (LABELSERVE_MODEL)"),
+    "model": (
+        "PATH",
+        "an .onnx file with its card, or a folder of it, versions or models (LABELSERVE_MODEL)",
+    ),
     "name": ("NAME", "the model's name in /v1 and /v2 (LABELSERVE_NAME)"),
 }
 
@@ -44,6 +47,10 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
         from service.serving.offline import print_card
 
         return partial(_while_read, print_card, chosen.model)
+    if chosen.command == "models":
+        from service.serving.model_commands import run
+
+        return partial(_while_read, run, chosen)
     if chosen.command == "openapi":
         from service.http.openapi.document import print_document
 
@@ -126,10 +133,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     card = commands.add_parser("card", help="what a model file says about itself, as JSON")
     card.add_argument("model", type=Path, metavar="MODEL")
+    _add_models(commands.add_parser("models", help="versions of models, and their labels"))
     commands.add_parser(
         "openapi", help="the HTTP API of these settings as OpenAPI 3.1, to make clients from"
     )
     return parser
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="all versions, their labels, and whether they open")
+    label = actions.add_parser("label", help="have a label lead to a version, in one step")
+    rollback = actions.add_parser("rollback", help="have a label lead to where it led before")
+    listed.add_argument("path", type=Path, metavar="PATH", help="a folder of versions or models")
+    for action in (label, rollback):
+        action.add_argument("path", type=Path, metavar="PATH", help="a folder of versions")
+    label.add_argument("label", metavar="LABEL", help="such as stable or canary")
+    label.add_argument("version", type=_whole_number, metavar="VERSION", help="its number")
+    rollback.add_argument("label", nargs="?", default="stable", metavar="LABEL", help="stable")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ Count = Annotated[int, Meta(ge=1)]
 CountOrAuto = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=1e9)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
 HeaderBytes = Annotated[int, Meta(ge=8190, le=32768)]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,128}\Z")]
 RootPath = Annotated[str, Meta(pattern=r"\A(?:/[A-Za-z0-9._~-]+)+\Z")]
@@ -133,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open_model: bool = False
 
     model_poll_seconds: Seconds = 2
+    canary_percent: Percent = 0
 
     log_format: Literal["json", "plain"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

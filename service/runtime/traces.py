@@ -21,7 +21,6 @@ from service.runtime.spans import server_attributes, server_name
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -122,12 +121,11 @@ class Traces:
         It is the one that the client's headers tell of. A trace that begins here is called as its
         request, if that is called as a trace can be: the ids that this service gives are.
         """
-        parent: Context = self._nothing
+        parent, trace_id = self._nothing, 0
         if any(headers.get(name, "") for name in self._fields):
             parent = self._propagator.extract(headers, parent, _Getter())  # type: ignore[arg-type]
-        trace_id = self._current_span(parent).get_span_context().trace_id or _as_trace_id(
-            request_id
-        )
+            trace_id = self._current_span(parent).get_span_context().trace_id
+        trace_id = trace_id or _as_trace_id(request_id)
         decision = self._provider.sampler.should_sample(parent, trace_id, path).decision
         if decision is not self._sampled:
             return None

@@ -22,7 +22,6 @@ from service.inference.explanation import Predict
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
 from service.serving.context import Headers, RequestContext
 from service.serving.errors import BodyTooLarge, UnsupportedCoding
-from service.serving.models import Models
 from service.serving.responses import Response
 from service.serving.served import Served
 from service.serving.uploads import check_image_bytes
@@ -145,13 +144,11 @@ class Pipeline:
     """The phases, within the settings' limits. Any thread may run them.
 
     Args:
-        models: the model that answers.
         settings: the limits on images.
         decoders: how many large images may be decoded at the same time.
     """
 
-    def __init__(self, models: Models, settings: Settings, decoders: int) -> None:
-        self.models = models
+    def __init__(self, settings: Settings, decoders: int) -> None:
         self._max_image_bytes = settings.max_image_bytes
         self._image_limits = ImageLimits(max_pixels=settings.max_pixels, formats=settings.formats)
         # Decoding is what takes memory: its threads are the bound. A semaphore would not be fair to

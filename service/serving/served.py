@@ -6,11 +6,7 @@ from typing import NamedTuple
 from service.inference.classifier import Classifier
 from service.serving.parameters import parse_text
 
-# The number of a model that has no folder of versions.
-ONLY_VERSION = 1
-# The labels of versions that mean something here: what answers where a request names no version,
-# and what answers a share of those.
-STABLE = "stable"
+# The label of what answers a share of the requests that name no version.
 CANARY = "canary"
 
 # What OVMS' clients send where they want the version that answers by default.

@@ -50,11 +50,11 @@ class Service:
         slot: WorkerSlot | None = None,
         routes: Sequence[str] = (),
     ) -> "Service":
-        """Build all parts, and open the model.
+        """Build all parts, and open the models.
 
         Args:
             settings: by default those of the process's shared state, else of the environment.
-            classifier: to answer with instead of the settings' model file.
+            classifier: to answer with instead of the settings' models.
             slot: the worker's slot, by default the one that gunicorn's hooks gave.
             routes: those whose metrics exist from the start.
 
@@ -70,15 +70,16 @@ class Service:
         reasons = [kind.slug for kind in KINDS.values()]
         metrics = Metrics(state, sizing.machine.memory, routes, reasons)
         count_drops(metrics.log_lines_dropped.inc)
-        models = Models(sizing, state.last_model, metrics, classifier)
+        models = Models(sizing, state.last_models, metrics, classifier)
         if slot.number == 0:  # the other workers would say the same
-            _LOG.info("inference by %s", ", ".join(models.current.providers))
+            answering = next(one.default for one in models.catalogues if one.default is not None)
+            _LOG.info("inference by %s", ", ".join(answering.classifier.providers))
         auth = Auth(settings, state.last_keys)
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
         traces = Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
-        pipeline = Pipeline(models, settings, sizing.decoders)
+        pipeline = Pipeline(settings, sizing.decoders)
         return cls(
             sizing=sizing,
             slot=slot,

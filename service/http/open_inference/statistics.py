@@ -43,18 +43,18 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 class StatisticsAnswer(msgspec.Struct, frozen=True):
-    """Of all models: there is one."""
+    """Of all versions that are asked for."""
 
-    model_stats: tuple[ModelStatistics]
+    model_stats: list[ModelStatistics]
 
 
-def statistics(name: str, number: int, totals: Totals) -> StatisticsAnswer:
-    """What this version has answered."""
-    images, executed, seconds = totals.images, totals.executed, totals.phases
+def statistics(name: str, number: int, totals: Totals) -> ModelStatistics:
+    """What a version has answered."""
+    images, answered, seconds = totals.images, totals.answered, totals.phases
 
     def duration(phase: str = "") -> Duration:
         """Pixels are not decoded; perf_analyzer wants one count, whatever was done."""
-        return Duration(executed, int(seconds.get(phase, 0) * _NANOSECONDS))
+        return Duration(answered, int(seconds.get(phase, 0) * _NANOSECONDS))
 
     stats = InferenceStatistics(
         success=Duration(totals.answered, int(sum(seconds.values()) * _NANOSECONDS)),
@@ -64,4 +64,4 @@ def statistics(name: str, number: int, totals: Totals) -> StatisticsAnswer:
         compute_infer=duration("inference"),
         compute_output=duration(),
     )
-    return StatisticsAnswer((ModelStatistics(name, str(number), 0, images, executed, stats),))
+    return ModelStatistics(name, str(number), 0, images, answered, stats)

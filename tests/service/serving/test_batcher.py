@@ -57,7 +57,7 @@ def context() -> RequestContext:
 
 
 def request() -> PredictRequest:
-    return PredictRequest(b"", Headers(), "", context(), {})
+    return PredictRequest(b"", Headers(), "", context())
 
 
 @pytest.fixture
