@@ -7,7 +7,6 @@ imported and no thread is started.
 import logging
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,21 +15,25 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from service.runtime.logs import is_quiet
+from service.runtime.open_telemetry import (
+    CountingExporter,
+    HeaderGetter,
+    Ids,
+    new_id,
+    say_now_and_then,
+)
 from service.runtime.records import AllHeaders, RequestRecord, Trace
 from service.runtime.spans import server_attributes, server_name
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 _LOG = logging.getLogger("labelserve.traces")
 
-# A worker that ends waits this long for its last spans to be taken: less than any grace period.
+# A worker that ends waits this long for its last spans to be taken.
 _STOP_SECONDS = 2.0
-# What OpenTelemetry says again and again, it says this often.
-_SAID_SECONDS = 60.0
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -84,7 +87,7 @@ class Traces:
             raise SettingsError(f"OpenTelemetry, by its variables OTEL_…: {error}") from error
 
     def _open(self, count_dropped: Callable[[int], None]) -> None:
-        _say_now_and_then()  # first: what follows may have something to say
+        say_now_and_then()  # first: what follows may have something to say
         from opentelemetry import propagate, trace
         from opentelemetry.context import Context
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -99,8 +102,8 @@ class Traces:
         self._room = _queue_spans(os.environ)
         self._made = 0
         self._count_dropped = count_dropped
-        self._ids = _Ids()
-        self._exporter = _Exporter(OTLPSpanExporter(), count_dropped)
+        self._ids = Ids()
+        self._exporter = CountingExporter(OTLPSpanExporter(), count_dropped)
         self._provider = TracerProvider(
             resource=resource,
             id_generator=cast("IdGenerator", self._ids),
@@ -123,13 +126,13 @@ class Traces:
         """
         parent, trace_id = self._nothing, 0
         if any(headers.get(name, "") for name in self._fields):
-            parent = self._propagator.extract(headers, parent, _Getter())  # type: ignore[arg-type]
+            parent = self._propagator.extract(headers, parent, HeaderGetter())  # type: ignore[arg-type]
             trace_id = self._current_span(parent).get_span_context().trace_id
         trace_id = trace_id or _as_trace_id(request_id)
         decision = self._provider.sampler.should_sample(parent, trace_id, path).decision
         if decision is not self._sampled:
             return None
-        return Trace(trace_id, _new_id(64), parent, path, headers)
+        return Trace(trace_id, new_id(64), parent, path, headers)
 
     def end(self, records: Sequence[RequestRecord]) -> None:
         """Make the spans of answered requests; one call at a time."""
@@ -177,85 +180,6 @@ class Traces:
             _LOG.warning("the last spans were not exported in time", extra={"fields": fields})
 
 
-class _Exporter:
-    """An exporter that counts: spans that it has taken, is done with, and could not deliver."""
-
-    def __init__(self, exporter: "SpanExporter", count_dropped: Callable[[int], None]) -> None:
-        self._exporter = exporter
-        self._count_dropped = count_dropped
-        self.taken = self.done = 0
-
-    def export(self, spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
-        self.taken += len(spans)
-        delivered = False
-        try:
-            result = self._exporter.export(spans)
-            delivered = result is type(result).SUCCESS
-            return result
-        finally:
-            self.done += len(spans)
-            if not delivered:
-                self._count_dropped(len(spans))
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-
-class _Ids:
-    """Ids for spans. A server span has those that the log's lines of its request have already."""
-
-    def give(self, trace: Trace) -> None:
-        """For the server span that is made next."""
-        self._trace_id, self._span_id = trace.trace_id, trace.span_id
-
-    def generate_trace_id(self) -> int:
-        """Of a server span without a parent."""
-        return self._trace_id
-
-    def generate_span_id(self) -> int:
-        """Of a server span, or of another one."""
-        span_id, self._span_id = self._span_id, 0
-        return span_id or _new_id(64)
-
-    def is_trace_id_random(self) -> bool:
-        """A proxy in front may have made it in any way."""
-        return False
-
-
-class _Getter:
-    """How OpenTelemetry's propagators read a request's headers."""
-
-    def get(self, carrier: AllHeaders, key: str) -> list[str] | None:
-        return carrier.getlist(key) or None
-
-    def keys(self, carrier: AllHeaders) -> list[str]:
-        return [name for name, _ in carrier]
-
-
-class _NowAndThen(logging.Handler):
-    """Passes on what OpenTelemetry logs, each message once a while: a collector may be down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[tuple[str, int], float] = {}  # by where it comes from
-
-    def emit(self, record: logging.LogRecord) -> None:
-        now = time.monotonic()
-        place = record.pathname, record.lineno
-        if now - self._said.get(place, -_SAID_SECONDS) >= _SAID_SECONDS:
-            self._said[place] = now
-            logging.root.handle(record)
-
-
-def _say_now_and_then() -> None:
-    logger = logging.getLogger("opentelemetry")
-    logger.handlers = [_NowAndThen()]
-    logger.propagate = False
-    for headers in ("opentelemetry.baggage", "opentelemetry.trace"):
-        # They warn of headers that a client has written wrongly, and repeat them.
-        logging.getLogger(headers).setLevel(logging.ERROR)
-
-
 def _first_set(environ: Mapping[str, str], names: Sequence[str]) -> tuple[str, str] | None:
     """The first variable that is neither missing nor empty, and its value."""
     found: Iterator[tuple[str, str]] = ((name, environ.get(name, "").strip()) for name in names)
@@ -278,15 +202,10 @@ def _is_installed() -> bool:
         return False
 
 
-def _new_id(bits: int) -> int:
-    """A random one; 0 is none."""
-    return secrets.randbits(bits) or 1
-
-
 def _as_trace_id(request_id: str) -> int:
     """The same number, where it is one of 128 bits in hexadecimal; else a new one."""
     found = _TRACE_ID.fullmatch(request_id)
-    return (int(request_id, 16) if found else 0) or _new_id(128)
+    return (int(request_id, 16) if found else 0) or new_id(128)
 
 
 def _nanoseconds(seconds: float) -> int:
