@@ -226,7 +226,8 @@ def _log_changes(before: Catalogue, after: Catalogue) -> None:
         if version.isdecimal():
             if (old is None) != (new is None):
                 what = "closed" if new is None else "opened"
-                _LOG.info("version %s", what, extra={"fields": fields | {"model_version": version}})
+                fields["model_version"] = int(version)
+                _LOG.info("version %s", what, extra={"fields": fields})
         elif (old and old.number) != (new and new.number):
             fields |= {"label": version, "model_version": new and new.number}
             fields |= {"model_version_before": old and old.number}

@@ -68,7 +68,7 @@ PARAMETERS: JsonObject = {
         "The version that is to answer: its number, or a label that leads to it. Without it, the"
         " default answers, or the version with the label `canary`.",
         {"type": "string"},
-        STABLE,
+        str(ONLY_VERSION),
     ),
     "CanaryKey": _header(
         CANARY_KEY,

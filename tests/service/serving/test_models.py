@@ -153,6 +153,29 @@ def test_a_worker_that_dies_beside_a_refused_file_is_replaced(server: Server, fo
     assert eventually(lambda: every_worker_says(server, "two"))
 
 
+def test_a_worker_that_dies_beside_a_broken_default_is_replaced(folder: Path) -> None:
+    """The same with versions: what answered before is not the highest that opens."""
+    versions = folder / "versions"
+    for number, content in ((1, "models/m.onnx"), (2, "two.onnx")):
+        (versions / str(number)).mkdir(parents=True)
+        shutil.copy(folder / content, versions / str(number) / "m.onnx")
+    (versions / "stable").symlink_to("1")
+    with start_server(versions, workers=2, model_poll_seconds=0.3) as server:
+        (versions / "3").mkdir()
+        (versions / "3" / "m.onnx").write_text("not a model")
+        (versions / "next").symlink_to("3")
+        (versions / "next").replace(versions / "stable")
+        assert eventually(lambda: refusals(server) == 2)
+        victim = server.workers[0]
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
+        assert eventually(server.ready)
+        assert every_worker_says(server, "one")
+        (told,) = server.get("/models").json()["models"]
+        assert told["default"] == 1
+        assert "'stable' of" in told["problems"][0]
+
+
 def test_a_link_that_is_switched_counts_as_a_new_file(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / name).mkdir()

@@ -1,7 +1,9 @@
 """Versions of models while files and labels change, in one worker: what answers after each look."""
 
+import gc
 import logging
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,15 @@ def test_a_served_version_stays_the_same_for_its_request(folder: Path) -> None:
     assert served.classifier.card.version == "card 1"
     with pytest.raises(UnknownModel):
         service.says("1")
+
+
+def test_what_is_gone_gives_its_memory_back(folder: Path) -> None:
+    service = Service(folder)
+    gone = weakref.ref(service.models.find(Asked(version="1")).classifier)
+    shutil.rmtree(folder / "1")
+    service.look()
+    gc.collect()
+    assert gone() is None
 
 
 # ---- the start -----------------------------------------------------------------------------------
