@@ -1,32 +1,44 @@
-"""What traces cost: the time of the slowest hundredth, and answers a second, with and without.
+"""What traces cost: the time of the slowest hundredth, and answers, with and without them.
 
-    python -m tests.benchmarks.traces [--share S ...] [--pairs N] [--seconds S] [--connections N]
+    python -m tests.benchmarks.traces [--share S ...] [--rounds N] [--seconds S] [--connections N]
 
 A service without traces and one for each share of sampled requests run side by side, and export to
-a collector of this process. They are loaded in turns. What counts are the ratios within a round:
-of the mean p99 of two loads without traces, before and after, and that of the load between them.
-The first line is of a service without traces, too: it says how far equals are apart.
+a collector of this process. They are loaded in turns. What counts are ratios: of a load, and of the
+mean of the two loads of a service without traces before and after it. Answers are those of a
+second, and those of a second of the worker's CPU time, which other processes disturb less. The
+first line is of a service without traces, too: it says how far equals are apart.
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-from tests.benchmarks.load import Body, Load, run_load
+from tests.benchmarks.load import Body, run_load
 from tests.benchmarks.measure import say
 from tests.collector import collecting
 from tests.images import encode, photograph
 from tests.load.soak import MODEL
 from tests.server import Server, start_server
 
-# A ratio of p99, and one of answers a second.
-Ratios = tuple[float, float]
+
+class Seen(NamedTuple):
+    """Of one load: ms, answers a second, answers a second of the worker's CPU time."""
+
+    p99: float
+    by_clock: float
+    by_cpu: float
+
+    def over(self, before: "Seen", after: "Seen") -> "Seen":
+        """As ratios of a mean."""
+        return Seen(*(2 * x / (y + z) for x, y, z in zip(self, before, after, strict=True)))
 
 
-def measure(shares: Sequence[float], pairs: int, seconds: float, connections: int) -> None:
+def measure(shares: Sequence[float], rounds: int, seconds: float, connections: int) -> None:
     """Load the services in turns, and print what is found."""
     with ExitStack() as stack:
         file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "image.jpg"
@@ -43,37 +55,38 @@ def measure(shares: Sequence[float], pairs: int, seconds: float, connections: in
             environ = {} if share is None else sampled
             return stack.enter_context(start_server(MODEL, workers=1, **environ))
 
-        def load(server: Server) -> Load:
-            return run_load(server.port, body, connections, seconds)
+        def load(server: Server) -> Seen:
+            begun = _cpu_seconds(server)
+            found = run_load(server.port, body, connections, seconds)
+            spent = _cpu_seconds(server) - begun
+            return Seen(found.p99_ms, found.good, found.answers / spent)
 
         plain = started(None)
         others = {
             "no traces": started(None),
             **{f"{share:.0%} sampled": started(share) for share in shares},
         }
-        found: dict[str, list[Ratios]] = {name: [] for name in others}
+        found: dict[str, list[Seen]] = {name: [] for name in others}
         for server in (plain, *others.values()):  # warmed up
             load(server)
-        for _ in range(pairs):
+        for _ in range(rounds):
             before = load(plain)
             for name, server in others.items():
                 this, after = load(server), load(plain)
-                found[name].append(_ratios(this, before, after))
+                found[name].append(this.over(before, after))
                 before = after
         for name, ratios in found.items():
-            say(
-                f"{name}: p99 {_told([one[0] for one in ratios])}, "
-                f"answers/s {_told([one[1] for one in ratios])}"
-            )
+            p99, by_clock, by_cpu = (_told(each) for each in zip(*ratios, strict=True))
+            say(f"{name}: p99 {p99}, answers {by_clock}, by CPU time {by_cpu}")
         dropped = {n: s.metric("labelserve_spans_dropped_total") for n, s in others.items()}
         say(f"spans: {len(collector.spans)} taken; dropped: {dropped}")
 
 
-def _ratios(this: Load, before: Load, after: Load) -> Ratios:
-    return (
-        2 * this.p99_ms / (before.p99_ms + after.p99_ms),
-        2 * this.good / (before.good + after.good),
-    )
+def _cpu_seconds(server: Server) -> float:
+    """Of its one worker, so far."""
+    (worker,) = server.workers
+    fields = Path(f"/proc/{worker}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _told(ratios: Sequence[float]) -> str:
@@ -88,11 +101,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--share", type=float, nargs="+", default=[0.01, 1.0])
-    parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--connections", type=int, default=4)
     chosen = parser.parse_args()
-    measure(chosen.share, chosen.pairs, chosen.seconds, chosen.connections)
+    measure(chosen.share, chosen.rounds, chosen.seconds, chosen.connections)
 
 
 if __name__ == "__main__":
