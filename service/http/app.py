@@ -86,7 +86,7 @@ def _endpoints(service: Service) -> tuple[Endpoint, ...]:
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings, request.path
+        request.method, request.headers, service.settings, request.path, service.traces
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:

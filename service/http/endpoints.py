@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from werkzeug.routing import BaseConverter
 
-from service.serving.context import AllHeaders, RequestContext
+from service.runtime.records import AllHeaders
+from service.serving.context import RequestContext
 from service.serving.errors import NotReady
 from service.serving.pipeline import Read
 from service.serving.served import Asked

@@ -175,6 +175,9 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "log_lines_dropped", "Lines of the log that nobody read in time."
         )
+        self.spans_dropped = self._counter(
+            "spans_dropped", "Spans of traces that the collector did not take in time."
+        )
         # To find a series by its labels costs more than to count in it; there are few of them.
         self._requests = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)

@@ -63,6 +63,7 @@ class Connections:
         self.settings = service.settings
         self.endpoints = endpoints
         self.admission = service.admission
+        self.traces = service.traces
         self._listeners = listeners
         self._max_connections = max_connections
         self._open: set[Connection] = set()

@@ -97,7 +97,7 @@ class Background:
         ]
         rows = np.concatenate(turns)
         if not np.isfinite(rows).all():
-            log_invalid(context.request_id, classifier.card.version)
+            log_invalid(context, classifier.card.version)
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         return rows
 

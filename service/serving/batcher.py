@@ -484,7 +484,7 @@ def _task(request: PredictRequest, read: Read) -> Task | BackgroundTask:
 def _encoded(task: Task, outcomes: Sequence[Outcome], context: RequestContext) -> Response:
     """The answer; the operator is told of a model that has none for an image, once a request."""
     if any(isinstance(one, InvalidAnswer) for one in outcomes):
-        log_invalid(context.request_id, task.classifier.card.version)
+        log_invalid(context, task.classifier.card.version)
     return task.encode(outcomes)
 
 

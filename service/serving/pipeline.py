@@ -249,7 +249,7 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
     """What one model answers to N images."""
     begun = time.monotonic()
     outputs = images[0].classifier.run(np.stack([image.pixels for image in images]))
-    spent = time.monotonic() - begun
+    ended = time.monotonic()
     waited: dict[int, float] = {}
     contexts: dict[int, RequestContext] = {}
     for image in images:  # a form's images share one context, and its time passes once
@@ -257,14 +257,14 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
         wait = begun - image.since
         waited[id(image.context)] = max(wait, waited.get(id(image.context), 0.0))
     for key, context in contexts.items():
-        context.add_phase("inference", spent)
-        context.add_phase("wait", waited[key])
+        context.add_phase("wait", begun - waited[key], begun)
+        context.add_phase("inference", begun, ended)
     return outputs
 
 
-def log_invalid(request_id: str, version: str) -> None:
+def log_invalid(context: RequestContext, version: str) -> None:
     """Tell the operator that a model's answer to a request was none."""
-    fields = {"request_id": request_id, "version": version}
+    fields = {**context.ids, "version": version}
     _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 

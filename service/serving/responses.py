@@ -67,8 +67,7 @@ def error_response(error: Exception, context: RequestContext) -> Response:
     """
     if isinstance(error, RequestError | ImageError | InvalidAnswer):
         return _problem_response(problem_of(error, context.request_id), context)
-    fields = {"request_id": context.request_id}
-    _LOG.error("unexpected error", exc_info=error, extra={"fields": fields})
+    _LOG.error("unexpected error", exc_info=error, extra={"fields": context.ids})
     return status_response(500, "an unexpected error; the log has it by this request's id", context)
 
 

@@ -1,6 +1,7 @@
 """The composition root: builds the parts of one worker's service, and gives each what it needs."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from service.runtime.logs import count_drops
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import WorkerSlot, current_slot
 from service.runtime.sizing import Sizing
+from service.runtime.traces import Traces, traces_wanted
 from service.serving.accounting import Accounting
 from service.serving.admission import Admission
 from service.serving.auth import Auth
@@ -35,6 +37,7 @@ class Service:
     accounting: Accounting
     batcher: Batcher
     shadow: Shadow
+    traces: Traces | None
 
     @property
     def settings(self) -> Settings:
@@ -78,6 +81,7 @@ class Service:
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
+        traces = Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
         pipeline = Pipeline(settings, sizing.decoders)
         batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
@@ -87,8 +91,9 @@ class Service:
             models=models,
             auth=auth,
             admission=admission,
-            accounting=Accounting(metrics, slot),
+            accounting=Accounting(metrics, slot, traces),
             batcher=batcher,
+            traces=traces,
             shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
         )
 
