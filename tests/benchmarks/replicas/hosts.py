@@ -66,9 +66,6 @@ class Host:
         """Take its cable out: what is sent to it is lost, and nothing says so."""
         _ip("link", "set", self._port, "down")
 
-    def plug_in(self) -> None:
-        _ip("link", "set", self._port, "up")
-
     def __exit__(self, *_exception: object) -> None:
         self._made.close()
 

@@ -4,7 +4,7 @@ import http.client
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.load.hosts import Host
+from tests.benchmarks.replicas.hosts import Host
 from tests.server import ANSWER_SECONDS, START_SECONDS, Server, eventually, launch_by
 
 PORT = 8000
