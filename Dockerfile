@@ -8,10 +8,14 @@ FROM python:3.13-slim-trixie AS build
 # --without-pip: the base's own pip fills it from outside, so that the image needs no second one.
 # Every package has a wheel: nothing is compiled, and no package runs code of its own here.
 RUN /usr/local/bin/python3 -m venv --without-pip /opt/venv
-COPY requirements/serve.txt /build/
-RUN /usr/local/bin/python3 -m pip --python /opt/venv/bin/python --disable-pip-version-check \
+COPY requirements/serve.txt requirements/otel.txt requirements/parquet.txt /build/
+# Extras that the image gets: --build-arg EXTRAS="otel parquet". Their locks agree with the first.
+ARG EXTRAS=
+RUN set -- --requirement /build/serve.txt \
+ && for extra in $EXTRAS; do set -- "$@" --requirement "/build/$extra.txt"; done \
+ && /usr/local/bin/python3 -m pip --python /opt/venv/bin/python --disable-pip-version-check \
     install --no-cache-dir --no-compile --root-user-action ignore --require-hashes \
-    --only-binary=:all: --requirement /build/serve.txt
+    --only-binary=:all: "$@"
 
 # What no part of serving opens. The largest is onnxruntime's library for C programs: the Python
 # module has the whole engine inside and does not link to it. That nothing of this is missed is tried

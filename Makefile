@@ -65,7 +65,8 @@ images: ## build for PLATFORMS= and push to IMAGE=, with SBOM and provenance (ne
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: .venv/ready ## make the locks in requirements/ anew, with hashes and without addresses
-	for set in serve "train --extra train" "dev --extra train --group dev" "bench --group bench"; do \
+	for set in serve "otel --extra otel" "parquet --extra parquet" "train --extra train" \
+	    "dev --extra otel --extra parquet --extra train --group dev" "bench --group bench"; do \
 	    set -- $$set; name=$$1; shift; \
 	    $(COMPILE) pyproject.toml $$@ --output-file requirements/$$name.txt || exit 1; \
 	done

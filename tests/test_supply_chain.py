@@ -60,6 +60,15 @@ def test_it_lists_what_the_image_is_made_of_and_nothing_else(sbom: str) -> None:
         assert {given["alg"] for given in source["hashes"]} == {"SHA-256"}
 
 
+@pytest.mark.parametrize("extra", ["otel", "parquet"])
+def test_an_extra_is_installed_beside_what_serves(extra: str) -> None:
+    """pip takes both locks in one call only where they agree."""
+    added = locked(ROOT / "requirements" / f"{extra}.txt")
+    served = locked(ROOT / "requirements" / "serve.txt")
+    assert added > served
+    assert not {name for name, _version in added - served} & {name for name, _version in served}
+
+
 def test_the_audit_asks_about_every_version_of_every_lock() -> None:
     said = _make("audit", "ARGS=--dry-run")
     asked = sum(int(number) for number in re.findall(r"would have audited (\d+) packages", said))

@@ -12,6 +12,7 @@ from tests.container.conftest import MODEL, ROOT
 from tests.container.engine import Container, Engine
 
 LOCK = "requirements/serve.txt"
+LOCKS = (LOCK, "requirements/otel.txt", "requirements/parquet.txt")
 MEGABYTE = 1_000_000
 BASE = "python:3.13-slim-trixie"
 
@@ -92,7 +93,7 @@ def test_the_build_sees_only_what_it_copies(
         for path in (context / "service").rglob(f"*.{ending}")
         if path.stat().st_size
     }
-    expected |= {str(MODEL), "docker/healthcheck.py", LOCK}
+    expected |= {str(MODEL), "docker/healthcheck.py", *LOCKS}
     assert names - {"Dockerfile", ".dockerignore"} == expected
     size = int(sizes.stdout.split()[0])
     with capsys.disabled():
@@ -115,7 +116,7 @@ def test_both_stages_stand_on_the_base_that_the_size_is_measured_against() -> No
 
 
 def test_nothing_committed_for_the_image_names_a_registry_or_this_machine() -> None:
-    for name in ("Dockerfile", ".dockerignore", "docker/healthcheck.py", LOCK):
+    for name in ("Dockerfile", ".dockerignore", "docker/healthcheck.py", *LOCKS):
         text = (ROOT / name).read_text()
         assert not re.search(r"https?://|index-url|find-links|pypi|/(work|root)/", text), name
 
