@@ -65,5 +65,4 @@ def test_no_request_is_lost_when_a_replica_is_killed(
         with start_nginx(nginx, tmp_path, port, http):
             assert asyncio.run(kill_under_load(doomed)) == {200: 400}
     errors = (tmp_path / "error.log").read_text()
-    assert "prematurely closed connection" in errors or "reset by peer" in errors  # in flight
-    assert "connect() failed" in errors  # and afterwards
+    assert "prematurely closed connection" in errors or "reset by peer" in errors

@@ -39,6 +39,7 @@ class Losses:
             ("both are replaced, one after the other", self._replace, 40.0),
             ("one's cable is pulled", self._unplug, 12.0),
         ):
+            before = self._cluster.retries
             with self._cluster.behind_nginx(2):
                 outcome = asyncio.run(self._during(event, rate, seconds))
             say(f"  {name}: {outcome.summary()}")
@@ -46,7 +47,7 @@ class Losses:
             p99, longest = (outcome.quantile(200, share) / calm for share in (0.99, 1))
             total = outcome.counts.total()
             lines.append(
-                f"| {name} | {total} | {total - outcome.counts[200]} | {self._cluster.retries}"
+                f"| {name} | {total} | {total - outcome.counts[200]} | {self._cluster.retries - before}"
                 f" | {p99:.1f} | {longest:.1f} |"
             )
         return "\n".join(lines)
