@@ -45,9 +45,9 @@ class Losses:
             say(f"  {name}: {outcome.summary()}")
             calm = calm or outcome.quantile(200, 0.99)
             p99, longest = (outcome.quantile(200, share) / calm for share in (0.99, 1))
-            total = outcome.counts.total()
+            total, retries = outcome.counts.total(), self._cluster.retries - before
             lines.append(
-                f"| {name} | {total} | {total - outcome.counts[200]} | {self._cluster.retries - before}"
+                f"| {name} | {total} | {total - outcome.counts[200]} | {retries}"
                 f" | {p99:.1f} | {longest:.1f} |"
             )
         return "\n".join(lines)
