@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.batch.command import Request
 
+from service.runtime.processor import missing_instructions
+
 _CANNOT_START = 2
 # Arguments of ``serve``: settings by their names.
 _SERVE_ARGUMENTS = {
@@ -33,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _use_utf8()
     chosen = _chosen(arguments)
+    # Before anything is imported that would end the process at once (SIGILL).
+    if missing := missing_instructions():
+        sys.stderr.write(f"cannot start: {_what_it_lacks(missing)}\n")
+        return _CANNOT_START
     try:
         command = _imported(chosen)
     except (ImportError, RuntimeError) as error:
@@ -89,6 +95,15 @@ def _request(chosen: argparse.Namespace) -> "Request":
     )
 
 
+def _what_it_lacks(instructions: list[str]) -> str:
+    """One line about a processor that is too old."""
+    return (
+        "the processor, real or virtual, is too old: numpy needs x86-64-v2, and it lacks"
+        f" {', '.join(instructions)}. Of a virtual machine, choose `host` or `x86-64-v2` as the"
+        " processor; see docs/container.md#the-least-processor"
+    )
+
+
 def _what_is_missing(error: ImportError | RuntimeError) -> str:
     """One line about a package that is not there or does not run here."""
     if isinstance(error, ModuleNotFoundError):
@@ -100,7 +115,7 @@ def _what_is_missing(error: ImportError | RuntimeError) -> str:
     reason = " ".join(str(error.__cause__ or error).split())
     return (
         f"a package cannot be imported: {reason.removesuffix('.')}. The system lacks a library,"
-        " or its processor, real or virtual, is too old; see docs/operations.md#run"
+        " or its processor, real or virtual, is too old; see docs/container.md#the-least-processor"
     )
 
 
