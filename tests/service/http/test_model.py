@@ -43,6 +43,8 @@ def test_the_card_has_no_images(client: FlaskClient) -> None:
 
 def test_the_images_are_what_predict_takes(client: FlaskClient) -> None:
     answer = client.get("/model/examples").json
+    assert client.get(f"/models/{CARD.name}/examples?version=1").json == answer
+    assert client.get("/models/another/examples").status_code == 404
     assert answer is not None
     assert answer["model"] == {"name": CARD.name, "version": CARD.version}
     assert answer["examples"] == [msgspec.to_builtins(one) for one in CARD.examples]
