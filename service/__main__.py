@@ -1,4 +1,4 @@
-"""python -m service: serve a model, predict with it offline, read its card, describe the API."""
+"""python -m service: serve models, predict offline, read cards, move labels, describe the API."""
 
 import argparse
 import io
@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.batch.command import Request
 
+from service.runtime.processor import missing_instructions
+
 _CANNOT_START = 2
 # Arguments of ``serve``: settings by their names.
 _SERVE_ARGUMENTS = {
     "host": ("HOST", "address to listen on, or unix:PATH (LABELSERVE_HOST)"),
     "port": ("PORT", "port to listen on (PORT)"),
-    "model": ("PATH", "an .onnx file with its card, or a folder that has one (LABELSERVE_MODEL)"),
+    "model": (
+        "PATH",
+        "an .onnx file with its card, or a folder of it, versions or models (LABELSERVE_MODEL)",
+    ),
     "name": ("NAME", "the model's name in /v1 and /v2 (LABELSERVE_NAME)"),
 }
 
@@ -30,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _use_utf8()
     chosen = _chosen(arguments)
+    # Before anything is imported that would end the process at once (SIGILL).
+    if missing := missing_instructions():
+        sys.stderr.write(f"cannot start: {_what_it_lacks(missing)}\n")
+        return _CANNOT_START
     try:
         command = _imported(chosen)
     except (ImportError, RuntimeError) as error:
@@ -48,6 +57,10 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
         from service.serving.card import print_card
 
         return partial(_while_read, print_card, chosen.model)
+    if chosen.command == "models":
+        from service.serving.model_commands import run
+
+        return partial(_while_read, run, chosen)
     if chosen.command == "openapi":
         from service.http.openapi.document import print_document
 
@@ -82,6 +95,15 @@ def _request(chosen: argparse.Namespace) -> "Request":
     )
 
 
+def _what_it_lacks(instructions: list[str]) -> str:
+    """One line about a processor that is too old."""
+    return (
+        "the processor, real or virtual, is too old: numpy needs x86-64-v2, and it lacks"
+        f" {', '.join(instructions)}. Of a virtual machine, choose `host` or `x86-64-v2` as the"
+        " processor; see docs/container.md#the-least-processor"
+    )
+
+
 def _what_is_missing(error: ImportError | RuntimeError) -> str:
     """One line about a package that is not there or does not run here."""
     if isinstance(error, ModuleNotFoundError):
@@ -93,7 +115,7 @@ def _what_is_missing(error: ImportError | RuntimeError) -> str:
     reason = " ".join(str(error.__cause__ or error).split())
     return (
         f"a package cannot be imported: {reason.removesuffix('.')}. The system lacks a library,"
-        " or its processor, real or virtual, is too old; see docs/operations.md#run"
+        " or its processor, real or virtual, is too old; see docs/container.md#the-least-processor"
     )
 
 
@@ -164,10 +186,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     card = commands.add_parser("card", help="what a model file says about itself, as JSON")
     card.add_argument("model", type=Path, metavar="MODEL")
+    _add_models(commands.add_parser("models", help="versions of models, and their labels"))
     commands.add_parser(
         "openapi", help="the HTTP API of these settings as OpenAPI 3.1, to make clients from"
     )
     return parser
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="all versions, their labels, and whether they open")
+    label = actions.add_parser("label", help="have a label lead to a version, in one step")
+    rollback = actions.add_parser("rollback", help="have a label lead to where it led before")
+    listed.add_argument("path", type=Path, metavar="PATH", help="a folder of versions or models")
+    for action in (label, rollback):
+        action.add_argument("path", type=Path, metavar="PATH", help="a folder of versions")
+    label.add_argument("label", metavar="LABEL", help="such as stable or canary")
+    label.add_argument("version", type=_whole_number, metavar="VERSION", help="its number")
+    rollback.add_argument("label", nargs="?", default="stable", metavar="LABEL", help="stable")
 
 
 def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
