@@ -59,6 +59,17 @@ class ModelLayout:
         return self.labels.get(STABLE, max(self.versions, default=None))
 
     @property
+    def default_path(self) -> Path:
+        """The file of the default, or the folder that has it.
+
+        Raises:
+            ModelNotFound: its label leads nowhere.
+        """
+        if self.default is None:
+            raise ModelNotFound("; ".join(self.problems))
+        return self.versions[self.default]
+
+    @property
     def order(self) -> tuple[int, ...]:
         """The numbers: the default first, then those with labels, then from the highest."""
         labelled = set(self.labels.values())
