@@ -30,8 +30,8 @@ from service.inference.errors import (
     UnknownProvider,
 )
 from service.inference.foreign_files import foreign_kind
-from service.inference.layout import read_model_layout
-from service.inference.model_files import model_file, read_model
+from service.inference.layout import default_file
+from service.inference.model_files import read_model
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -119,7 +119,7 @@ class Classifier:
                 label that leads nowhere, or several models.
             ModelError: as of ``open``.
         """
-        file = model_file(read_model_layout(Path(path)).default_path)
+        file = default_file(Path(path))
         return cls.open(read_model(file), file, threads=threads)
 
     @classmethod

@@ -59,17 +59,6 @@ class ModelLayout:
         return self.labels.get(STABLE, max(self.versions, default=None))
 
     @property
-    def default_path(self) -> Path:
-        """The file of the default, or the folder that has it.
-
-        Raises:
-            ModelNotFound: its label leads nowhere.
-        """
-        if self.default is None:
-            raise ModelNotFound("; ".join(self.problems))
-        return self.versions[self.default]
-
-    @property
     def order(self) -> tuple[int, ...]:
         """The numbers: the default first, then those with labels, then from the highest."""
         labelled = set(self.labels.values())
@@ -111,6 +100,18 @@ def read_model_layout(path: Path) -> ModelLayout:
         names = ", ".join(str(model.path) for model in found)
         raise ModelNotFound(f"{path} has several models, name one of them: {names}")
     return found[0]
+
+
+def default_file(path: Path) -> Path:
+    """The model file that a path stands for; of a folder of versions, the default's.
+
+    Raises:
+        ModelNotFound: there is none, or there are several, or the default's label leads nowhere.
+    """
+    layout = read_model_layout(path)
+    if layout.default is None:
+        raise ModelNotFound("; ".join(layout.problems))
+    return model_file(layout.versions[layout.default])
 
 
 def read_labels_file(path: Path) -> dict[str, int]:
