@@ -3,9 +3,9 @@
     python -m tests.benchmarks.offline [--rounds N] [--sizes 32x32 …] [--model PATH]
 
 Each round runs the commands one after another on the same files, whole: with their start. The
-table has the medians, and the smallest and largest ratio of the rounds. `network alone` is a process
-on each core, all at once, fed with pixels that are decoded already: what nothing exceeds. Two virtual
-processors may be one core's two threads, and then do less than twice what one does.
+table has the medians, and the smallest and largest ratio of the rounds. `network alone` is a
+process on each core, all at once, fed with pixels that are decoded already: what nothing exceeds.
+Two virtual processors may be the two threads of one core, and then do less than twice its work.
 """
 
 import argparse
