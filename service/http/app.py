@@ -104,6 +104,8 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
+    if context.afterwards is not None:
+        response.call_on_close(context.afterwards)
     return response
 
 

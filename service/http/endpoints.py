@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from werkzeug.routing import BaseConverter
@@ -85,8 +85,9 @@ class Endpoints:
         self._auth = service.auth
         self._admission = service.admission
         self._state = service.slot.state
-        self.each = tuple(endpoints)
-        self._patterns = [(one.pattern, one) for one in endpoints]
+        watch = service.shadow.watch
+        self.each = tuple(replace(one, read=watch(one.read)) for one in endpoints)
+        self._patterns = [(one.pattern, one) for one in self.each]
         self._of_path = lru_cache(_REMEMBERED)(self._match)
 
     def find(self, method: str, path: str) -> Found | None:

@@ -48,7 +48,7 @@ def move_label(layout: ModelLayout, label: str, number: int) -> int | None:
             moved = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             log.write(f"{moved} {label} {before or _NONE} {number}\n")
             log.flush()
-            _move(layout.path / label, number, written)
+            _move(layout, label, number, written)
     except OSError as error:
         raise LabelError(
             f"label {label!r} of {layout.path} cannot be moved: {error.strerror or error}"
@@ -123,25 +123,25 @@ def _written(path: Path, label: str) -> dict[str, int]:
     return written
 
 
-def _move(link: Path, number: int, written: Mapping[str, int]) -> None:
-    labels_file = link.with_name(LABELS_FILE)
+def _move(layout: ModelLayout, label: str, number: int, written: Mapping[str, int]) -> None:
+    link, labels_file = layout.path / label, layout.path / LABELS_FILE
     if link.is_symlink() or not labels_file.exists():
         try:
-            _link(link, number)
+            _link(link, layout.versions[number].name)
         except OSError as error:
             if link.is_symlink() or error.errno not in _NO_LINKS:
                 raise
         else:
             return
     draft = labels_file.with_name(f".{LABELS_FILE}.new")
-    labels = {**written, link.name: number}
+    labels = {**written, label: number}
     draft.write_bytes(msgspec.json.encode(labels, order="sorted") + b"\n")
     draft.replace(labels_file)
 
 
-def _link(link: Path, number: int) -> None:
+def _link(link: Path, target: str) -> None:
     draft = link.with_name(f".{link.name}.new")
     with suppress(FileNotFoundError):
         draft.unlink()
-    draft.symlink_to(str(number))
+    draft.symlink_to(target)
     draft.replace(link)

@@ -27,7 +27,9 @@ ONLY_VERSION = 1
 STABLE = "stable"
 LABELS_FILE = "labels.json"
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+# Of a version: zeros and up to 15 digits, as in TensorFlow Serving's folders and in times. More
+# are no whole numbers for every reader of JSON.
+_NUMBER = re.compile(r"0*[1-9][0-9]{0,14}")
 # Of a model's folder, and of a label, which is no number.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 LABEL = re.compile(r"(?!\.|[0-9]+\Z)[A-Za-z0-9._-]{1,128}")
@@ -41,7 +43,7 @@ class ModelLayout:
     ``name``: its folder's in a folder of models, else empty; ``path``: where it is; ``versions``:
     the file, or the folder that has it, of each number; ``labels``: the number that each leads to,
     None where that is no version; ``problems``: a line about each of those, and about what else is
-    wrong.
+    wrong; ``labels_are_known``: ``labels.json``, if there is one, could be read.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelLayout:
     versions: Mapping[int, Path]
     labels: Mapping[str, int | None] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    labels_are_known: bool = True
 
     @property
     def default(self) -> int | None:
@@ -136,42 +139,66 @@ def _model(path: Path, name: str) -> ModelLayout | None:
     versions = {int(e.name): e for e in visible(path) if _NUMBER.fullmatch(e.name) and e.is_dir()}
     if not versions:
         return None
-    labels, problems = _labels(path, links, versions)
-    return ModelLayout(name, path, versions, labels, problems)
+    labels, problems = _linked_labels(path, links, versions)
+    try:
+        written = read_labels_file(path)
+    except ModelNotFound as error:
+        labels |= {STABLE: None}  # who knows what it says
+        return ModelLayout(name, path, versions, labels, (*problems, str(error)), False)
+    more, wrong = _written_labels(path, labels, written, versions)
+    labels |= more
+    if STABLE not in labels and (path / STABLE).is_dir():
+        labels[STABLE] = None
+        wrong.append(
+            f"{path / STABLE} is a folder and no link to a version, as copying makes of links: use"
+            f" {LABELS_FILE}"
+        )
+    return ModelLayout(name, path, versions, labels, (*problems, *wrong))
 
 
 def _is_label(entry: Path) -> bool:
     return entry.is_symlink() and not entry.is_file() and LABEL.fullmatch(entry.name) is not None
 
 
-def _labels(
-    path: Path, links: Mapping[str, str], versions: Mapping[int, Path]
-) -> tuple[dict[str, int | None], tuple[str, ...]]:
-    """Which version each label leads to, and what is wrong with those that lead to none."""
+# Which version each label leads to, and what is wrong with those that lead to none.
+_Labels = tuple[dict[str, int | None], list[str]]
+
+
+def _linked_labels(path: Path, links: Mapping[str, str], versions: Mapping[int, Path]) -> _Labels:
     numbers = {os.path.realpath(folder): number for number, folder in versions.items()}
     labels = {label: numbers.get(target) for label, target in links.items()}
-    there = ", ".join(map(str, sorted(versions)))
-    problems = [
-        f"label {label!r} of {path} leads nowhere by its link: there are the versions {there}"
+    return labels, [
+        f"label {label!r} of {path} leads nowhere by its link: there are the versions"
+        f" {_listed(versions)}"
         for label, number in labels.items()
         if number is None
     ]
-    try:
-        written = read_labels_file(path)
-    except ModelNotFound as error:
-        return labels | {STABLE: None}, (*problems, str(error))  # who knows what it says
+
+
+def _written_labels(
+    path: Path,
+    linked: Mapping[str, int | None],
+    written: Mapping[str, int],
+    versions: Mapping[int, Path],
+) -> _Labels:
+    labels: dict[str, int | None] = {}
+    problems = []
     for label, number in written.items():
-        found = number if number in versions and LABEL.fullmatch(label) else None
-        if found is None:
+        labels[label] = None
+        if number not in versions or not LABEL.fullmatch(label):
             problems.append(
                 f"label {label!r} of {path} leads nowhere by {LABELS_FILE}, which says {number}:"
-                f" there are the versions {there}"
+                f" there are the versions {_listed(versions)}"
             )
-        elif labels.get(label, found) != found:
+        elif linked.get(label, number) != number:
             problems.append(
-                f"label {label!r} of {path} leads to {labels[label] or 'nowhere'} by its link and"
+                f"label {label!r} of {path} leads to {linked[label] or 'nowhere'} by its link and"
                 f" to {number} by {LABELS_FILE}: leave one of them"
             )
-            found = None
-        labels[label] = found
-    return labels, tuple(problems)
+        else:
+            labels[label] = number
+    return labels, problems
+
+
+def _listed(versions: Mapping[int, Path]) -> str:
+    return ", ".join(map(str, sorted(versions)))

@@ -25,7 +25,8 @@ _BYTES = tuple(4**power * 1024 for power in range(8))  # 1 KiB to 16 MiB
 _PIXELS = (1e3, 1e4, 1e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7)
 _PROBABILITIES = tuple(step / 10 for step in range(1, 11))
 
-# Finer where images are unfamiliar; of images like the training images, all shares are as frequent.
+# Finer where images are unfamiliar (of images like the training images, all shares are as
+# frequent), and where the answers of two versions are nearly alike.
 _SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 # These series exist from the start, at 0: Prometheus does not see the first step of a series that
@@ -34,6 +35,7 @@ _STATUSES = (200, 429, 499, 500, 503, 504)
 _PLAIN_REASONS = ("status-404", "status-405", "status-500")
 _PHASES = ("decode", "wait", "inference", "background")
 _LOADS = ("loaded", "refused")
+_SHADOWS = ("same", "other", "dropped", "failed")
 
 # What tells versions apart: their model's name, and their number.
 _VERSION = ("model", "model_version")
@@ -143,6 +145,14 @@ class Metrics:
         )
         self.unfamiliar = self._counter(
             "unfamiliar", "Images below the familiarity that the model's card sets as a threshold."
+        )
+        self.shadow = self._counter(
+            "shadow", "Answered images that another version was to be asked about.", "result"
+        )
+        self.shadow_difference = self._histogram(
+            "shadow_difference",
+            "Largest difference of a probability between the answer and the shadow's.",
+            _SHARES,
         )
         self.model_info = self._gauge(
             "model_info", "1 for the version that answers by default.", "livemax", "name", "version"
@@ -314,6 +324,8 @@ class Metrics:
             self.phase_seconds.labels(phase)
         for result in _LOADS:
             self.model_loads.labels(result)
+        for result in _SHADOWS:
+            self.shadow.labels(result)
 
 
 def _processes() -> list[int]:

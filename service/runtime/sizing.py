@@ -2,12 +2,12 @@
 
 Peak memory is arithmetic:
 
-    master + workers x (process + models + decoders x pixels + bodies + copies)
+    master + workers x (process + models + decoders x pixels + bodies + copies + shadow)
 
 Models are all versions that are open, and the largest once more, because a new file is opened
-beside the old one. Bodies are the request bodies that may
-be buffered; copies are the parts of the forms that are parsed at the same time. Settings that could
-not fit into the memory are lowered in a fixed order.
+beside the old one. Bodies are the request bodies that may be buffered; copies are the parts of the
+forms that are parsed at the same time; shadow is what is kept of answered requests, at most the
+bytes of one image. Settings that could not fit into the memory are lowered in a fixed order.
 """
 
 import math
@@ -122,6 +122,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
             + self.buffered_bytes
             + (self.decoders + 1) * settings.max_image_bytes
             + form
+            + (settings.max_image_bytes if settings.shadow else 0)
         )
         return MASTER_BYTES + self.workers * worker
 

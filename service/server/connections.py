@@ -113,6 +113,7 @@ class Connections:
         self._flush()
         for pool in (self._openers, self._app_threads, self._scrapes):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._service.shadow.stop()
         self._service.batcher.stop()
 
     # ---- accepting ---------------------------------------------------------------------------
@@ -253,6 +254,8 @@ class Connections:
         self.admission.leave(context)
         self.account(context, response.status)
         self._worked(connection, incoming, response)
+        if context.afterwards is not None:
+            self.loop.call_soon(context.afterwards)  # uvloop writes at the end of an iteration
 
     def _call_app(
         self,

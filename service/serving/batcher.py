@@ -86,7 +86,7 @@ class Batcher:
         self._waiting: deque[tuple[Decoded, Done]] = deque()
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
-        self._background = Background(pipeline, self)
+        self.background = Background(pipeline, self)
         self._threads = 0  # that need the network, where there is no event loop
         self._counting = threading.Lock()
         self.predicted = 0  # images so far, without those of background tasks
@@ -105,7 +105,7 @@ class Batcher:
         """
         task = _task(request, read)
         if isinstance(task, BackgroundTask):
-            return self._background.answer(task, request.context)
+            return self.background.answer(task, request.context)
         with self._counted():
             outcomes = self._outcomes(task, request.context)
         return _encoded(task, outcomes, request.context)
@@ -223,7 +223,7 @@ class Batcher:
         """In the one thread for it."""
         assert self._loop is not None  # noqa: S101
         try:
-            answer: Answer = self._background.answer(task, context)
+            answer: Answer = self.background.answer(task, context)
         except Exception as error:  # noqa: BLE001  the client gets an answer
             answer = error
         self._loop.call_soon(partial(done, answer))

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,8 +35,10 @@ class RequestContext:
     since when admission counts it; ``background``: its work is done behind all others;
     ``abandoned``: the client has disconnected or was told that its time is over; ``ended``: when it
     was answered. ``served``: what answers it, of a request that asks a model; it stays the same.
-    ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
-    an error as one member, and no problem's members. ``trace``: that of a request that is traced.
+    ``cors``: headers of its answer, for browsers. ``error_member``: its client reads an error as
+    one member, and no problem's members. ``keeps_pixels``: its outcomes have the pixels too;
+    ``afterwards``: called once, when its answer has gone or it has failed; it never waits.
+    ``trace``: that of a request that is traced.
     """
 
     request_id: str
@@ -55,6 +58,8 @@ class RequestContext:
     admitted: float | None = None
     background: bool = False
     abandoned: bool = False
+    keeps_pixels: bool = False
+    afterwards: Callable[[], None] | None = None
     ended: float | None = None
     served: Served | None = None
     trace: Trace | None = None

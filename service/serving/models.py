@@ -5,7 +5,7 @@ opened beside the old, and answers between two requests (``versions``, ``version
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b, sha256
 from typing import Any
@@ -26,6 +26,7 @@ from service.serving.opener import Opener
 from service.serving.served import CANARY, Asked, Served
 from service.serving.version import Version
 from service.serving.versions import Targets, Versions
+from service.settings import variable_name
 
 CANARY_KEY = "X-Canary-Key"
 
@@ -76,6 +77,7 @@ class Models:
         self._named: Mapping[str, Versions] = {}
         self._complaint = ""
         self._complained = False
+        self._gone: set[str] = set()  # the folders that were missing at the last look
         self._remembered: tuple[dict[str, Targets], bytes] = ({}, b"")
         self._start(classifier)
 
@@ -175,6 +177,14 @@ class Models:
         for folder, refused in found.items():
             for number, why in refused.items():
                 self._refuse(why, folder, number)
+        name = self._sizing.settings.name
+        if name and len(self._named) > 1 and name not in self._named:
+            _LOG.warning(
+                "%s=%s is none of the models, so paths without a name get a 404: there is %s",
+                variable_name("name"),
+                name,
+                ", ".join(self._named),
+            )
 
     def _complain(self, error: ModelError, *, now: bool) -> None:
         """Once, about what was there at two looks, or is to be taken at once."""
@@ -204,9 +214,7 @@ class Models:
             layout.name: self._versions[layout.name].look(layout, full[layout.name], now=now)
             for layout in layouts
         }
-        there = {layout.name: self._versions[layout.name] for layout in layouts}
-        if any(versions.catalogue.default for versions in there.values()):
-            self._versions = there  # else those that are gone go on
+        self._forget({layout.name for layout in layouts}, now=now)
         self._named = {
             versions.catalogue.name: versions for _, versions in sorted(self._versions.items())
         }
@@ -216,6 +224,14 @@ class Models:
         )
         self._remember()
         return refused
+
+    def _forget(self, there: Collection[str], *, now: bool) -> None:
+        """Drop the models that are gone at two looks, while another one can answer."""
+        gone = self._versions.keys() - there
+        if any(self._versions[folder].catalogue.default for folder in there):
+            for folder in gone if now else gone & self._gone:
+                del self._versions[folder]
+        self._gone = gone
 
     def _full(self, layouts: Sequence[ModelLayout]) -> dict[str, dict[int, ModelTooLarge]]:
         """The versions of each model that there is no memory for, and why.

@@ -62,11 +62,13 @@ class Answered(NamedTuple):
     """What the model says of one image.
 
     ``row``: its probabilities, float32 [labels]. ``familiarity``: in 0..1, None of a model without
-    it.
+    it. ``pixels``: what the network was given, uint8 [height, width, 3], where the request's
+    context keeps them.
     """
 
     row: NDArray[np.float32]
     familiarity: float | None
+    pixels: NDArray[np.uint8] | None = None
 
 
 # What became of one image: its answer, or what failed.
@@ -278,7 +280,8 @@ def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:
             context.top.append((classifier.card.labels[label], float(row[label])))
             if share is not None:
                 context.familiarity.append((share, classifier.is_unfamiliar(share)))
-            outcomes.append(Answered(row, share))
+            pixels = image.pixels if context.keeps_pixels else None
+            outcomes.append(Answered(row, share, pixels))
         else:
             outcomes.append(InvalidAnswer("the model answered this image with NaN or infinity"))
     return outcomes

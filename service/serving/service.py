@@ -18,7 +18,8 @@ from service.serving.batcher import Batcher
 from service.serving.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
-from service.settings import Settings
+from service.serving.shadow import Shadow
+from service.settings import PREFIX, Settings
 
 _LOG = logging.getLogger("labelserve")
 
@@ -35,6 +36,7 @@ class Service:
     admission: Admission
     accounting: Accounting
     batcher: Batcher
+    shadow: Shadow
     traces: Traces | None
 
     @property
@@ -74,12 +76,14 @@ class Service:
         if slot.number == 0:  # the other workers would say the same
             answering = next(one.default for one in models.catalogues if one.default is not None)
             _LOG.info("inference by %s", ", ".join(answering.classifier.providers))
+            _tell_of_shadow(settings.shadow, models)
         auth = Auth(settings, state.last_keys)
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
         traces = Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
         pipeline = Pipeline(settings, sizing.decoders)
+        batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
             sizing=sizing,
             slot=slot,
@@ -88,6 +92,19 @@ class Service:
             auth=auth,
             admission=admission,
             accounting=Accounting(metrics, slot, traces),
-            batcher=Batcher(pipeline, sizing.max_batch_size),
+            batcher=batcher,
             traces=traces,
+            shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
+        )
+
+
+def _tell_of_shadow(wanted: str | None, models: Models) -> None:
+    """Warn of a shadow that compares nothing: a label may lead to another version later."""
+    found = [(one.found.get(wanted), one.default) for one in models.catalogues] if wanted else []
+    if wanted and all(other in (None, default) for other, default in found):
+        _LOG.warning(
+            "%sSHADOW=%s names no version beside the one that answers: nothing is compared until"
+            " it does",
+            PREFIX,
+            wanted,
         )

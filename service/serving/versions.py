@@ -51,6 +51,7 @@ class Versions:
         self._opener = opener
         self._versions: dict[int, Version] = {}
         self._told: set[str] = set()
+        self._gone: set[str | int] = set()  # what was missing at the last look
         self._is_new = True
         self._last_good = last_good
         self.targets = targets or Targets()
@@ -89,6 +90,7 @@ class Versions:
         """
         refused: dict[int, ModelError] = {}
         first, self._is_new = self._is_new, False
+        layout = self._steady(layout, now=now)
         for number in layout.order:
             path = layout.versions[number]
             version = self._versions.setdefault(
@@ -111,6 +113,26 @@ class Versions:
             self.catalogue = replace(self.catalogue, problems=layout.problems)
         self._tell(layout)
         return refused
+
+    def _steady(self, layout: ModelLayout, *, now: bool) -> ModelLayout:
+        """A layout with what has been missing for one look only.
+
+        ``ln -sfn`` and many others take away first, and then put in place. Of a ``labels.json``
+        that cannot be read, no label is gone.
+        """
+        known: set[str | int] = {*self.targets.labels, *self._versions}
+        gone = known - {*layout.labels, *layout.versions}
+        still = set() if now else gone - self._gone
+        self._gone = gone
+        labels = {
+            label: number
+            for label, number in self.targets.labels.items()
+            if label in still or (label in gone and not layout.labels_are_known)
+        }
+        versions = {n: one.path for n, one in self._versions.items() if n in still}
+        return replace(
+            layout, labels={**layout.labels, **labels}, versions={**layout.versions, **versions}
+        )
 
     def use(self, classifier: Classifier, path: Path) -> None:
         """Answer with this one instead of the file that there is."""
@@ -196,6 +218,8 @@ class Versions:
         for number, version in sorted(self._versions.items()):
             labels = tuple(labels_of.get(number, ()))
             classifier = version.classifier
+            if classifier is None and version.error is None:
+                continue  # it may still be coming
             served = None if classifier is None else Served(name, number, labels, classifier)
             offers.append(Offer(number, labels, served, str(version.error or "")))
         return Catalogue.of(name, offers, self.targets.default, self._problems(layout))

@@ -31,6 +31,13 @@ def test_a_label_is_a_relative_link_and_moves(folder: Path) -> None:
     assert [line[1:] for line in lines] == [["stable", "-", "1"], ["stable", "1", "2"]]
 
 
+def test_a_link_has_the_name_of_the_folder(folder: Path) -> None:
+    (folder / "3").rename(folder / "0003")
+    move_label(layout(folder), "stable", 3)
+    assert (folder / "stable").readlink() == Path("0003")
+    assert layout(folder).labels == {"stable": 3}
+
+
 def test_it_moves_where_it_is(folder: Path) -> None:
     file = folder / "labels.json"
     file.write_text('{"stable": 1}')

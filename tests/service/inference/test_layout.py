@@ -26,11 +26,19 @@ def test_a_file_and_a_folder_with_one_are_one_version(tmp_path: Path) -> None:
 
 
 def test_folders_with_numbers_are_versions(tmp_path: Path) -> None:
-    make(tmp_path, "1/m.onnx", "10/m.onnx", "2/m.onnx", "007/m.onnx", "0/m.onnx", "old/m.onnx", "3")
+    make(tmp_path, "1/m.onnx", "10/m.onnx", "2/m.onnx", "0/m.onnx", "old/m.onnx", "3")
     (layout,) = read_layout(tmp_path)
     assert layout.versions == {n: tmp_path / str(n) for n in (1, 2, 10)}
     assert layout.default == 10
     assert layout.order == (10, 2, 1)
+
+
+def test_numbers_may_be_times_and_begin_with_zeros(tmp_path: Path) -> None:
+    make(tmp_path, "20261127021500/m.onnx", "00000123/m.onnx")
+    (tmp_path / "stable").symlink_to("00000123")
+    (layout,) = read_layout(tmp_path)
+    assert set(layout.versions) == {20261127021500, 123}
+    assert layout.labels == {"stable": 123}
 
 
 def test_labels_are_links_to_versions(tmp_path: Path) -> None:
@@ -93,6 +101,15 @@ def test_a_default_that_is_not_known(
     assert layout.default is None  # and not the highest
     (problem,) = layout.problems
     assert re.search(told, problem)
+
+
+def test_a_link_that_was_copied_as_a_folder_is_no_label(tmp_path: Path) -> None:
+    make(tmp_path, "1/m.onnx", "2/m.onnx", "stable/m.onnx")
+    (layout,) = read_layout(tmp_path)
+    assert layout.labels == {"stable": None}
+    assert "stable is a folder and no link to a version" in layout.problems[0]
+    (tmp_path / "labels.json").write_text('{"stable": 1}')
+    assert read_layout(tmp_path)[0].default == 1
 
 
 def test_a_number_is_no_label(tmp_path: Path) -> None:
