@@ -3,10 +3,10 @@ PYTHON ?= python3
 PORT ?= 8000
 PIP = bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help serve test test-clients test-foreign lint check soak bench setup-training train lock image images audit sbom clean
+.PHONY: help serve test test-clients test-engines test-foreign test-arm64 lint check soak bench setup-training train lock image images audit sbom clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv-serve/ready ## serve the default model on http://127.0.0.1:8000 (PORT=, LABELSERVE_MODEL=)
 	@PORT=$(PORT) exec .venv-serve/bin/python -m service
@@ -17,8 +17,15 @@ test: .venv/ready ## run all tests (ARGS= goes to pytest)
 test-clients: .venv/ready ## other people's clients, which are installed in ~/.cache/labelserve once
 	.venv/bin/pytest -m clients tests/clients $(ARGS)
 
+test-engines: .venv/ready ## Ray Data and Spark, which are installed in ~/.cache/labelserve once (1 GB, Java for Spark)
+	.venv/bin/pytest -m engines tests/engines $(ARGS)
+
 test-foreign: .venv/ready ## exports of PyTorch's, which is installed in ~/.cache/labelserve once (1 GB)
 	.venv/bin/pytest -m foreign tests/foreign $(ARGS)
+
+test-arm64: .venv/ready ## the image for arm64, built and asked in an emulator that is set up here (root; minutes)
+	tests/container/arm64_base.sh
+	.venv/bin/pytest -m arm64 tests/container/test_arm64.py $(ARGS)
 
 lint: .venv/ready ## style, types and the layers of docs/architecture.md
 	.venv/bin/ruff format --check .

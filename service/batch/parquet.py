@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.batch.answers import Answer
-from service.batch.columns import FAMILIARITY, Row, column_names, rows
+from service.batch.columns import FAMILIARITY, column_names, rows
 
 
 def schema(*, has_familiarity: bool) -> Any:
@@ -27,17 +27,16 @@ def schema(*, has_familiarity: bool) -> Any:
     return pa.schema([(name, kinds[name]) for name in names])
 
 
-def record_batch(table: Sequence[Row], *, has_familiarity: bool) -> Any:
-    """At least one of ``columns.rows`` as a ``pyarrow.RecordBatch``."""
+def record_batch(named: Sequence[tuple[str, Answer]], *, has_familiarity: bool) -> Any:
+    """Answers, at least one, as a ``pyarrow.RecordBatch``."""
     import pyarrow as pa
 
     kinds = schema(has_familiarity=has_familiarity)
-    columns = zip(*table, strict=True)
+    columns = zip(*rows(named, has_familiarity=has_familiarity), strict=True)
     arrays = [pa.array(one, kind.type) for one, kind in zip(columns, kinds, strict=True)]
     return pa.record_batch(arrays, schema=kinds)
 
 
 def table_bytes(named: Sequence[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
-    """Answers, at least one, for the process that writes them."""
-    table = rows(named, has_familiarity=has_familiarity)
-    return bytes(record_batch(table, has_familiarity=has_familiarity).serialize())
+    """The same, for the process that writes."""
+    return bytes(record_batch(named, has_familiarity=has_familiarity).serialize())

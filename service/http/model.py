@@ -1,20 +1,28 @@
-"""GET /models: what is served; GET /model, GET /models/{name}: what a version says of itself."""
+"""GET /models: what is served; GET /model, GET /models/{name}: what a version says of itself.
 
-from collections.abc import Sequence
+GET /model/examples, GET /models/{name}/examples: the images that its card has.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType
 
+from service.http.caching import revalidated
 from service.http.current import current_service
 from service.http.endpoints import rule_of
 from service.http.flask_responses import json_answer
-from service.http.predict import MODEL
+from service.http.predict import MODEL, ModelName
+from service.inference.classifier import Classifier
+from service.inference.contract import Example
 from service.serving.catalogue import Catalogue, Offer
 from service.serving.served import Asked
 
 MODELS = "/models"
+CARD = "/model"
+EXAMPLES = "/examples"
 
 blueprint = Blueprint("model", __name__)
 
@@ -72,6 +80,13 @@ class ModelList(msgspec.Struct, frozen=True):
     models: Sequence[ListedModel]
 
 
+class ModelExamples(msgspec.Struct, frozen=True):
+    """Some of the model's own test images, as many as its file has: ten or none."""
+
+    model: ModelName
+    examples: Sequence[Example]
+
+
 @blueprint.get(MODELS)
 def models() -> Response:
     """What is served, what is refused, and why."""
@@ -79,10 +94,23 @@ def models() -> Response:
     return json_answer(ModelList([ListedModel.of(one) for one in catalogues]))
 
 
-@blueprint.get("/model")
+@blueprint.get(CARD)
 @blueprint.get(rule_of(MODEL))
 def model(**arguments: str) -> Response:
-    """The card of the version that is asked for, else of the default."""
-    asked = Asked.of(arguments, request.query_string.decode("latin-1"))
-    card = current_service().models.find(asked).classifier.card
+    """The card of the version that is asked for, without its images: it is read often."""
+    card = _wanted(arguments).card.without_images()
     return Response(card.to_json(), content_type="application/json")
+
+
+@blueprint.get(CARD + EXAMPLES)
+@blueprint.get(rule_of(MODEL) + EXAMPLES)
+def examples(**arguments: str) -> Response:
+    """The images, which may be kept until the model is another."""
+    wanted = _wanted(arguments)
+    return revalidated(json_answer(ModelExamples(ModelName.of(wanted), wanted.card.examples)))
+
+
+def _wanted(arguments: Mapping[str, str]) -> Classifier:
+    """The version that is asked for, else the default."""
+    asked = Asked.of(arguments, request.query_string.decode("latin-1"))
+    return current_service().models.find(asked).classifier

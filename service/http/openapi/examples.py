@@ -5,7 +5,13 @@ import msgspec
 from service.http.explain import ExplainRequest, Explanation, Explanations, ImportanceMap
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Parameters, Scored
-from service.http.model import CardVersion, ListedModel, ListedVersion, ModelList
+from service.http.model import (
+    CardVersion,
+    ListedModel,
+    ListedVersion,
+    ModelExamples,
+    ModelList,
+)
 from service.http.model_status import ModelNames, ModelStatus
 from service.http.open_inference.answers import PROBABILITIES, InferAnswer, OutputTensor
 from service.http.open_inference.descriptions import (
@@ -30,12 +36,14 @@ from service.inference.classifier import Prediction
 from service.inference.contract import (
     INPUT_NAME,
     OUTPUT_NAME,
+    Example,
     Familiarity,
     Figures,
     InputSpec,
     LabelFigures,
     ModelCard,
     Provenance,
+    ReliabilityBin,
     StrangerFigures,
     TrainingData,
 )
@@ -112,10 +120,13 @@ CARD = ModelCard(
         calibration_error=0.012,
         parity=0.0001,
         per_label={"cat": LabelFigures(0.99, 0.98, 100), "dog": LabelFigures(0.98, 0.99, 100)},
+        reliability=(ReliabilityBin(0.52, 0.9, 0.97, 60), ReliabilityBin(0.98, 0.99, 1.0, 140)),
     ),
     familiarity=Familiarity(0.01, 200, 0.01, {"drawings": StrangerFigures(300, 0.97, 0.12)}),
+    examples=(Example("cat"), Example("dog")),
     provenance=Provenance("2026-11-20T10:00:00+00:00", "python -m training photos", {}, {}),
 )
+MODEL_EXAMPLES = ModelExamples(MODEL, (Example("cat", f"data:image/png;base64,{IMAGE_IN_BASE64}"),))
 MODEL_LIST = ModelList(
     [
         ListedModel(

