@@ -73,13 +73,19 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "service"]
 CMD ["serve"]
 
-# Last, because a new revision should not make the layers above anew.
+# Last, because a new revision should not make the layers above anew. `make image` fills these in; the
+# address of the sources is yours to give (SOURCE=).
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=
+ARG SOURCE=
 LABEL org.opencontainers.image.title="labelserve" \
       org.opencontainers.image.description="Images in, calibrated per-label probabilities out, over HTTP" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.documentation="${SOURCE:+$SOURCE#readme}" \
       org.opencontainers.image.base.name="python:3.13-slim-trixie" \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"

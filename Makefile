@@ -3,10 +3,10 @@ PYTHON ?= python3
 PORT ?= 8000
 PIP = bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help serve test test-clients test-engines test-foreign lint check soak bench setup-training train lock image audit sbom clean
+.PHONY: help serve test test-clients test-engines test-foreign test-arm64 lint check soak bench setup-training train lock image images audit sbom clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv-serve/ready ## serve the default model on http://127.0.0.1:8000 (PORT=, LABELSERVE_MODEL=)
 	@PORT=$(PORT) exec .venv-serve/bin/python -m service
@@ -22,6 +22,10 @@ test-engines: .venv/ready ## Ray Data and Spark, which are installed in ~/.cache
 
 test-foreign: .venv/ready ## exports of PyTorch's, which is installed in ~/.cache/labelserve once (1 GB)
 	.venv/bin/pytest -m foreign tests/foreign $(ARGS)
+
+test-arm64: .venv/ready ## the image for arm64, built and asked in an emulator that is set up here (root; minutes)
+	tests/container/arm64_base.sh
+	.venv/bin/pytest -m arm64 tests/container/test_arm64.py $(ARGS)
 
 lint: .venv/ready ## style, types and the layers of docs/architecture.md
 	.venv/bin/ruff format --check .
@@ -43,8 +47,27 @@ setup-training: .venv-train/ready ## only install what training needs, in .venv-
 train: .venv-train/ready ## train on CIFAR-10, downloaded by Keras (ARGS= goes to python -m training)
 	.venv-train/bin/python -m training $(ARGS)
 
-image: ## build the container image labelserve:latest (ARGS= goes to docker build)
-	docker build --tag labelserve $(ARGS) .
+# What an image says of itself. REVISION ends in -dirty where the checkout has changes. SOURCE=https://…
+# is where its sources are to be found, for the labels `source` and `documentation`.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+REVISION = $(shell git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)
+CREATED := $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+SOURCE ?=
+SAYS = VERSION=$(VERSION) REVISION=$(REVISION) CREATED=$(CREATED) SOURCE=$(SOURCE)
+image: ## build the container image labelserve:latest for this machine (ARGS= goes to docker build)
+	docker build --tag labelserve $(SAYS:%=--build-arg %) $(ARGS) .
+
+# Annotations repeat the labels where a registry shows them without fetching the image.
+PLATFORMS ?= linux/amd64,linux/arm64
+HASH = \#
+OCI = org.opencontainers.image
+ANNOTATIONS = title=labelserve licenses=MIT version=$(VERSION) revision=$(REVISION) \
+    created=$(CREATED) $(if $(SOURCE),source=$(SOURCE) documentation=$(SOURCE)$(HASH)readme)
+images: ## build for PLATFORMS= and push to IMAGE=, with SBOM and provenance (needs buildx)
+	@[ -n "$(IMAGE)" ] || { echo "where to? make $@ IMAGE=registry/name:tag"; exit 1; }
+	docker buildx build --platform $(PLATFORMS) --tag $(IMAGE) --push \
+	    --sbom=true --provenance=mode=max $(SAYS:%=--build-arg %) \
+	    $(ANNOTATIONS:%=--annotation "index,manifest:$(OCI).%") $(ARGS) .
 
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --no-header

@@ -1,12 +1,15 @@
-"""A real nginx for tests, all of it in a folder of the test."""
+"""A real nginx for tests, all of it in a folder of the test, with the committed example in it."""
 
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.server import accepts, eventually
+from tests.server import ROOT, accepts, eventually
+
+EXAMPLE = (ROOT / "docker" / "nginx" / "labelserve.conf").read_text(encoding="utf-8")
 
 # Workers of root's nginx would run as a user who may not write to the test's folder.
 _USER = "user root;" if os.geteuid() == 0 else ""
@@ -23,6 +26,29 @@ http {{
     {http}
 }}
 """
+
+
+def example(port: int, replicas: Sequence[str], *, rate: str | None = None) -> str:
+    """The committed file, changed in nothing but addresses.
+
+    Args:
+        port: where it listens, on this machine alone.
+        replicas: their addresses with ports.
+        rate: what one client may send in place of the example's, where it stands for many.
+    """
+    (options,) = set(re.findall(r"server 127\.0\.0\.1:\d+ (.*;)", EXAMPLE))
+    servers = "".join(f"    server {replica} {options}\n" for replica in replicas)
+    changes = [
+        (r"( +server 127\.0\.0\.1:.*\n)+", servers),
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+    ]
+    if rate is not None:
+        changes.append((r"rate=\w+/s", f"rate={rate}"))
+    text = EXAMPLE
+    for old, new in changes:
+        text, number = re.subn(old, new, text)
+        assert number == 1, old
+    return text
 
 
 @contextmanager

@@ -9,19 +9,21 @@ from service.serving.problems import Problem
 NAMES = ("file", "rank", "label", "probability", "problem")
 FAMILIARITY = "familiarity"
 
+Row = tuple[Any, ...]
+
 
 def column_names(*, has_familiarity: bool) -> list[str]:
     """The table's columns, in order; familiarity is one more, of a model that tells it."""
     return [*NAMES, FAMILIARITY] if has_familiarity else [*NAMES]
 
 
-def rows(named: Iterable[tuple[str, Answer]], *, has_familiarity: bool) -> list[tuple[Any, ...]]:
+def rows(named: Iterable[tuple[str, Answer]], *, has_familiarity: bool) -> list[Row]:
     """Rows of ``column_names``; what an answer does not have is None.
 
     ``rank`` counts from 1, ``probability`` and ``familiarity`` are in 0..1. An image has at least
     one row: where no label is probable enough, it has one without a label.
     """
-    table: list[tuple[Any, ...]] = []
+    table: list[Row] = []
     for name, answer in named:
         if isinstance(answer, Problem):
             table.append((name, None, None, None, answer.detail, *[None] * has_familiarity))

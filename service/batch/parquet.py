@@ -1,5 +1,6 @@
 """The columns of Parquet outputs. pyarrow is an extra: it is imported when it is asked for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.batch.answers import Answer
@@ -26,17 +27,16 @@ def schema(*, has_familiarity: bool) -> Any:
     return pa.schema([(name, kinds[name]) for name in names])
 
 
-def record_batch(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> Any:
-    """Answers as a ``pyarrow.RecordBatch``."""
+def record_batch(named: Sequence[tuple[str, Answer]], *, has_familiarity: bool) -> Any:
+    """Answers, at least one, as a ``pyarrow.RecordBatch``."""
     import pyarrow as pa
 
     kinds = schema(has_familiarity=has_familiarity)
-    found = rows(named, has_familiarity=has_familiarity)
-    columns = zip(*found, strict=True)
+    columns = zip(*rows(named, has_familiarity=has_familiarity), strict=True)
     arrays = [pa.array(one, kind.type) for one, kind in zip(columns, kinds, strict=True)]
     return pa.record_batch(arrays, schema=kinds)
 
 
-def table_bytes(named: list[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
-    """The same, to be sent to the process that writes."""
+def table_bytes(named: Sequence[tuple[str, Answer]], *, has_familiarity: bool) -> bytes:
+    """The same, for the process that writes."""
     return bytes(record_batch(named, has_familiarity=has_familiarity).serialize())

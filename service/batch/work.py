@@ -1,6 +1,7 @@
 """What one process does: read files, decode, predict, and write down the answers."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -12,8 +13,10 @@ from service.inference.classifier import Classifier, Selection
 from service.runtime.sizing import MAX_BATCH_SIZE
 from service.serving.problems import Problem
 
-# Files that a process reads at the same time: on network storage each takes milliseconds.
+# Files that a process reads at the same time where one takes longer than this, as on network
+# storage. Elsewhere, threads would cost more than they gain.
 _READERS = 8
+SLOW_SECONDS = 0.001
 
 
 class Piece(NamedTuple):
@@ -37,7 +40,7 @@ class Work:
         self.classifier = classifier
         self._selection = selection
         self._encode = encoder(form, classifier)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._readers: ThreadPoolExecutor | None = None
 
     def __call__(self, items: Sequence[Item]) -> Piece:
         """The answers to some images, at least one."""
@@ -56,12 +59,23 @@ class Work:
             yield as_text(item.name), next(found) if isinstance(content, bytes) else content
 
     def _contents(self, items: Sequence[Item]) -> list[Content]:
-        """The items' bytes. Each reader has every eighth item: a task costs more than a file."""
-        contents: list[Content] = [b""] * len(items)
-        found = self._readers.map(_read, [items[first::_READERS] for first in range(_READERS)])
-        for first, some in enumerate(found):
-            contents[first::_READERS] = some
+        """The items' bytes."""
+        if self._readers is not None:
+            return _read_by(self._readers, items)
+        begun = time.monotonic()
+        contents = _read(items)
+        if time.monotonic() - begun > SLOW_SECONDS * len(items):
+            self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
         return contents
+
+
+def _read_by(readers: ThreadPoolExecutor, items: Sequence[Item]) -> list[Content]:
+    """Each reader has every eighth item: a task costs more than a file."""
+    contents: list[Content] = [b""] * len(items)
+    found = readers.map(_read, [items[first::_READERS] for first in range(_READERS)])
+    for first, some in enumerate(found):
+        contents[first::_READERS] = some
+    return contents
 
 
 def _read(items: Sequence[Item]) -> list[Content]:

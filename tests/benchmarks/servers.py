@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,16 @@ def command(name: str, port: int, workers: int) -> list[str]:
         return [python, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *sizes, app]
     quiet = ["--no-access-log", "--log-level", "warning"]
     return [python, "-m", "uvicorn", "--port", str(port), "--workers", str(workers), *quiet, app]
+
+
+def cpu_seconds(processes: Iterable[int]) -> dict[int, float]:
+    """CPU time so far of those of the processes that are still there."""
+    used = {}
+    for pid in processes:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used[pid] = (int(fields[11]) + int(fields[12])) / _TICK
+    return used
 
 
 class Server:
@@ -123,12 +133,7 @@ class Server:
 
     def cpu_seconds(self) -> dict[int, float]:
         """CPU time so far, by process."""
-        used = {}
-        for pid in self.processes():
-            with suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                used[pid] = (int(fields[11]) + int(fields[12])) / _TICK
-        return used
+        return cpu_seconds(self.processes())
 
     def stop(self) -> None:
         """Ask it to stop, and end what is left of it."""

@@ -60,7 +60,12 @@ class Engine:
         return done
 
     def build(
-        self, context: Path, iidfile: Path, *arguments: str, dockerfile: str | None = None
+        self,
+        context: Path,
+        iidfile: Path,
+        *arguments: str,
+        dockerfile: str | None = None,
+        seconds: float = BUILD_SECONDS,
     ) -> str:
         """Build an image; its id. ``dockerfile`` is a text in place of the context's."""
         where = () if dockerfile is None else ("--file", "-")
@@ -68,7 +73,7 @@ class Engine:
             "build",
             *("--network", "host", "--iidfile", iidfile, *where, *arguments, context),
             text_in=dockerfile,
-            timeout=BUILD_SECONDS,
+            timeout=seconds,
         )
         return iidfile.read_text().strip()
 
@@ -145,9 +150,9 @@ class Container:
         """Wait for the image's own HEALTHCHECK; the seconds since the start."""
         return self._wait(lambda: self.state["Health"]["Status"] == "healthy", "healthy")
 
-    def wait_ready(self) -> float:
+    def wait_ready(self, seconds: float = START_SECONDS) -> float:
         """Wait for readiness over HTTP, which is seen sooner."""
-        return self._wait(lambda: self.ask("GET", "/health/ready")[0] == 200, "ready")
+        return self._wait(lambda: self.ask("GET", "/health/ready")[0] == 200, "ready", seconds)
 
     def stop(self) -> int:
         """Ask it to stop, as an orchestrator does; the exit status."""
@@ -185,8 +190,8 @@ class Container:
         """Kill and forget it."""
         self.engine.call("rm", "--force", "--volumes", self.id, check=False)
 
-    def _wait(self, reached: Any, what: str) -> float:
-        while time.monotonic() < self.started + START_SECONDS:
+    def _wait(self, reached: Any, what: str, seconds: float = START_SECONDS) -> float:
+        while time.monotonic() < self.started + seconds:
             try:
                 if reached():
                     return time.monotonic() - self.started

@@ -19,13 +19,15 @@ from tests.server import free_port, multipart
 from tests.tiny_model import make_card, write_model
 
 
-def check_answer(answer: dict[str, Any], data: bytes, classifier: Classifier) -> None:
+def check_answer(
+    answer: dict[str, Any], data: bytes, classifier: Classifier, tolerance: float = 1e-6
+) -> None:
     """The answer says what the classifier says of the same bytes."""
     pixels = decode_image(data, classifier.input_size, classifier.card.input.resize).pixels
     (row,) = classifier.predict(pixels[None])
     found = {each["label"]: each["probability"] for each in answer["predictions"]}
     expected = {each.label: each.probability for each in classifier.rank(row)}
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert found == pytest.approx(expected, abs=tolerance)
     assert answer["model"] == {"name": classifier.card.name, "version": classifier.card.version}
 
 

@@ -22,14 +22,15 @@ def refused(
     model: Path | None = None,
     command: tuple[str, ...] = (),
     folder: Path = ROOT,
+    by: tuple[str, ...] = (),
     **settings: object,
 ) -> Refusal:
-    """Run the service, or another command of it, to its end."""
+    """Run the service, or another command of it, to its end; ``by`` runs the command behind it."""
     begun = time.monotonic()
     environ = server_environ(model, free_port(), settings)
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [environ.get("PYTHONPATH"), str(ROOT)]))
     done = subprocess.run(
-        [sys.executable, "-m", "service", *command],
+        [*by, sys.executable, "-m", "service", *command],
         cwd=folder,
         env=environ,
         capture_output=True,

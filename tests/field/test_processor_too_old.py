@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.field.starting import refused
+from tests.images import encode, photograph
+from tests.monitoring.tools import program
 from tests.server import eventually, launch
 
 # What numpy 2.4 raises at its import on a processor without SSE4.2, and what it raises where a
@@ -47,6 +50,49 @@ def test_a_package_that_cannot_be_imported(
     (line,) = lines
     assert line.startswith("cannot start: ")
     assert reason in line
+
+
+def emulated(processor: str, flags: str, folder: Path) -> tuple[str, ...]:
+    """What runs a command on another processor, of which Linux says that it has these flags."""
+    qemu = program("qemu-x86_64-static", "qemu-user-static", "old processors")
+    cpuinfo = folder / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu sse sse2 lm {flags}\n", encoding="ascii")
+    unshare = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+    mount = (*unshare, "sh", "-c", f'mount --bind {cpuinfo} /proc/cpuinfo && exec "$@"', "sh")
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("OLD PROCESSORS NOT TESTED: no file can be mounted over /proc/cpuinfo here")
+    return (*mount, qemu, "-cpu", processor)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64-v2 is of x86")
+class TestEmulated:
+    """The wheels themselves, on processors that have no more than they say."""
+
+    @pytest.mark.parametrize(
+        ("processor", "flags", "lacks"),
+        [
+            ("qemu64", "pni cx16", "lahf_lm, popcnt, sse4_1, sse4_2, ssse3"),
+            ("core2duo", "pni ssse3 cx16 lahf_lm", "popcnt, sse4_1, sse4_2"),
+        ],
+    )
+    def test_too_old(self, tmp_path: Path, processor: str, flags: str, lacks: str) -> None:
+        """Of these, importing numpy would end the process without a word."""
+        status, (line,), _ = refused(by=emulated(processor, flags, tmp_path))
+        assert status == 2
+        assert line.startswith("cannot start: the processor, real or virtual, is too old")
+        assert f"lacks {lacks}. " in line
+
+    def test_just_new_enough(self, tiny_model: Path, tmp_path: Path) -> None:
+        """The least of what docs/container.md names: no package asks for more."""
+        nehalem = emulated("Nehalem", "pni cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3", tmp_path)
+        image = tmp_path / "image.jpg"
+        image.write_bytes(encode(photograph(1, 32, 32), "JPEG"))
+        command = ("predict", "--top-k", "1", str(tiny_model), str(image))
+        there, here = refused(command=command, by=nehalem), refused(command=command)
+        assert there.status == 0, there.lines
+        # All but the last digits: without FMA, sums are rounded elsewhere.
+        (_, row), (_, expected) = there.lines, here.lines
+        assert row.split(",")[:3] == expected.split(",")[:3]
 
 
 @pytest.mark.parametrize(

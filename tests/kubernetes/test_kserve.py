@@ -18,6 +18,7 @@ from service.inference.classifier import Classifier
 from service.runtime.machine import Machine
 from service.runtime.sizing import IN_FLIGHT_PER_CORE, Sizing
 from service.settings import Settings, variable_name
+from tests.kubernetes.test_manifests import FOLDER as DEPLOYMENTS
 from tests.kubernetes.test_manifests import Manifest, assert_metrics_exist, load
 from tests.server import ROOT
 
@@ -161,7 +162,9 @@ def test_inference_services_ask_for_this_runtime(path: Path) -> None:
     assert names <= {variable_name(field) for field in Settings.__struct_fields__}
 
 
-def test_keda_asks_for_what_is_exported() -> None:
-    (metric,) = load(STANDARD)["spec"]["predictor"]["autoScaling"]["metrics"]
-    assert_metrics_exist(metric["external"]["metric"]["query"])
-    assert int(metric["external"]["target"]["value"]) < IN_FLIGHT_PER_CORE
+def test_keda_scales_on_what_is_exported_and_on_cpu() -> None:
+    cpu, in_flight = load(STANDARD)["spec"]["predictor"]["autoScaling"]["metrics"]
+    (resource,) = load(DEPLOYMENTS / "horizontalpodautoscaler.yaml")["spec"]["metrics"]
+    assert cpu == resource
+    assert_metrics_exist(in_flight["external"]["metric"]["query"])
+    assert int(in_flight["external"]["target"]["value"]) < IN_FLIGHT_PER_CORE

@@ -247,11 +247,18 @@ def test_keda_replaces_the_autoscaler() -> None:
     assert bounds == (scaler["minReplicas"], scaler["maxReplicas"])
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behavior == scaler["behavior"]
-    (trigger,) = spec["triggers"]
-    assert trigger["type"] == "prometheus"
-    assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
-    assert int(trigger["metadata"]["threshold"]) < IN_FLIGHT_PER_CORE
-    assert_metrics_exist(trigger["metadata"]["query"])
+    cpu, in_flight = spec["triggers"]
+    (resource,) = scaler["metrics"]
+    target = resource["resource"]["target"]
+    assert cpu == {
+        "type": resource["resource"]["name"],
+        "metricType": target["type"],
+        "metadata": {"value": str(target["averageUtilization"])},
+    }
+    assert in_flight["type"] == "prometheus"
+    assert set(in_flight["metadata"]) == {"serverAddress", "query", "threshold"}
+    assert int(in_flight["metadata"]["threshold"]) < IN_FLIGHT_PER_CORE
+    assert_metrics_exist(in_flight["metadata"]["query"])
 
 
 def test_service_monitor_finds_the_service(routes: set[str]) -> None:

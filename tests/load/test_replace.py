@@ -1,9 +1,17 @@
-"""Processes are replaced behind nginx, under load; tests/container does it with containers."""
+"""Processes are replaced, and killed, behind nginx, under load.
 
+tests/container replaces containers.
+"""
+
+import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.images import encode, photograph
+from tests.load.open_loop import http_request, offer
 from tests.load.replacing import (
     DRAIN_SECONDS,
     MAX_IN_FLIGHT,
@@ -11,7 +19,8 @@ from tests.load.replacing import (
     REQUESTS,
     replace_under_load,
 )
-from tests.server import Server, eventually, launch
+from tests.nginx import example, start_nginx
+from tests.server import Server, eventually, free_port, launch, start_server
 
 
 @pytest.mark.timeout(300)
@@ -34,3 +43,26 @@ def test_no_request_is_lost_while_replicas_are_replaced(
             server.kill()
     assert outcome.counts == {200: REQUESTS}
     assert statuses == [0] * REPLACEMENTS
+
+
+def test_no_request_is_lost_when_a_replica_is_killed(
+    nginx: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """By the committed example: requests that were in flight are asked of the other one."""
+    request = http_request("POST", "/predict", encode(photograph(1, 64, 64), "JPEG"))
+    port = free_port()
+
+    async def kill_under_load(doomed: Server) -> dict[int, int]:
+        load = asyncio.create_task(offer(port, [request], rate=100, seconds=4))
+        await asyncio.sleep(1)
+        os.killpg(doomed.process.pid, signal.SIGSTOP)  # so that some are in flight
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(doomed.kill)
+        return dict((await load).counts)
+
+    with start_server(tiny_model) as doomed, start_server(tiny_model) as other:
+        http = example(port, [f"127.0.0.1:{one.port}" for one in (doomed, other)], rate="9999r/s")
+        with start_nginx(nginx, tmp_path, port, http):
+            assert asyncio.run(kill_under_load(doomed)) == {200: 400}
+    errors = (tmp_path / "error.log").read_text()
+    assert "prematurely closed connection" in errors or "reset by peer" in errors

@@ -12,13 +12,10 @@ import pytest
 
 from service.settings import Settings
 from tests.images import encode, photograph
-from tests.monitoring import files
-from tests.nginx import start_nginx
+from tests.nginx import EXAMPLE, example, start_nginx
 from tests.server import Reply, Server, assert_problem, free_port, start_server
 
-EXAMPLE = files.DOCKER / "nginx" / "labelserve.conf"
-TEXT = EXAMPLE.read_text(encoding="utf-8")
-BURST = int(re.findall(r"burst=(\d+)", TEXT)[0])
+BURST = int(re.findall(r"burst=(\d+)", EXAMPLE)[0])
 
 
 class Proxy(Server):
@@ -36,16 +33,9 @@ def replica(tiny_model: Path) -> Iterator[Server]:
 
 @contextmanager
 def start_proxy(nginx: str, folder: Path, first: int, second: int) -> Iterator[Proxy]:
-    """The committed file, changed in nothing but addresses."""
     port, errors = free_port(), folder / "error.log"
-    addresses = (("listen 80;", port), ("127.0.0.1:8001", first), ("127.0.0.1:8002", second))
-    text = TEXT
-    for old, new in addresses:
-        assert text.count(old) == 1
-        text = text.replace(
-            old, f"listen 127.0.0.1:{new};" if "listen" in old else f"127.0.0.1:{new}"
-        )
-    with start_nginx(nginx, folder, port, text) as process:
+    http = example(port, [f"127.0.0.1:{replica}" for replica in (first, second)])
+    with start_nginx(nginx, folder, port, http) as process:
         yield Proxy(process, port, errors, errors)
 
 
@@ -157,7 +147,7 @@ def test_a_client_that_asks_too_often_is_told_in_the_services_words(
 
 def test_what_nginx_refuses_itself_has_the_one_shape(proxy: Proxy) -> None:
     _assert_own_problem(proxy.get("/metrics"), 404)
-    limit = int(re.findall(r"client_max_body_size (\d+)m;", TEXT)[0]) << 20
+    limit = int(re.findall(r"client_max_body_size (\d+)m;", EXAMPLE)[0]) << 20
     with proxy.wire() as wire:
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {limit + 1}\r\n\r\n"
         _assert_own_problem(wire.send(head.encode()).reply(), 413)
@@ -177,12 +167,13 @@ def test_an_id_that_could_forge_the_answer_is_replaced(proxy: Proxy) -> None:
 
 def test_times_and_sizes_fit_the_services() -> None:
     settings = Settings()
-    seconds = {name: int(value) for name, value in re.findall(r"(\w+_timeout) (\d+)s;", TEXT)}
+    seconds = {name: int(value) for name, value in re.findall(r"(\w+_timeout) (\d+)s;", EXAMPLE)}
     assert seconds["proxy_read_timeout"] > settings.request_timeout
     # Of two lines the first is the upstream's.
-    upstream = int(re.findall(r"keepalive_timeout (\d+)s;", TEXT)[0])
+    upstream = int(re.findall(r"keepalive_timeout (\d+)s;", EXAMPLE)[0])
     assert upstream < settings.keep_alive
-    assert int(re.findall(r"client_max_body_size (\d+)m;", TEXT)[0]) << 20 >= settings.largest_body
+    largest = int(re.findall(r"client_max_body_size (\d+)m;", EXAMPLE)[0]) << 20
+    assert largest >= settings.largest_body
 
 
 def _assert_own_problem(reply: Reply, status: int) -> dict[str, object]:

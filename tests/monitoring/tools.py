@@ -9,6 +9,12 @@ import pytest
 REQUIRED = os.environ.get("MONITORING_TESTS") == "required"
 
 
+def find(name: str) -> str | None:
+    """Where a program is."""
+    # Debian keeps servers where only root's path looks.
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
 def program(name: str, package: str, subject: str) -> str:
     """Where a program is; without it the test skips, or fails with MONITORING_TESTS=required.
 
@@ -17,8 +23,7 @@ def program(name: str, package: str, subject: str) -> str:
         package: Debian's package that brings it.
         subject: what goes untested without it.
     """
-    # Debian keeps servers where only root's path looks.
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    path = find(name)
     if path is None:
         reason = f"{subject.upper()} NOT TESTED: there is no {name} (Debian's package {package})"
         if REQUIRED:

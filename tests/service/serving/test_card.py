@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.__main__ import main
 from service.inference.classifier import Classifier
+from service.inference.contract import Example
+from tests.tiny_model import make_card, write_model
 
 
 def test_card(
@@ -15,6 +18,15 @@ def test_card(
     text = capsys.readouterr().out
     assert type(tiny_classifier.card).from_json(text) == tiny_classifier.card
     assert len(text.splitlines()) > 10
+
+
+def test_without_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = "data:image/png;base64,iVBORw0KGgo="
+    card = msgspec.structs.replace(make_card(), schema=2, examples=(Example("red", image),))
+    assert main(["card", str(write_model(tmp_path / "model.onnx", card))]) == 0
+    text = capsys.readouterr().out
+    assert type(card).from_json(text) == card.without_images()
+    assert image not in text
 
 
 def test_a_model_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
