@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 PIP = bin/pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: help serve test test-clients test-foreign test-arm64 lint check soak bench setup-training train lock image images audit sbom clean
+.PHONY: help serve test test-clients test-engines test-foreign test-arm64 lint check soak bench setup-training train lock image images audit sbom clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ test: .venv/ready ## run all tests (ARGS= goes to pytest)
 
 test-clients: .venv/ready ## other people's clients, which are installed in ~/.cache/labelserve once
 	.venv/bin/pytest -m clients tests/clients $(ARGS)
+
+test-engines: .venv/ready ## Ray Data and Spark, which are installed in ~/.cache/labelserve once (1 GB, Java for Spark)
+	.venv/bin/pytest -m engines tests/engines $(ARGS)
 
 test-foreign: .venv/ready ## exports of PyTorch's, which is installed in ~/.cache/labelserve once (1 GB)
 	.venv/bin/pytest -m foreign tests/foreign $(ARGS)

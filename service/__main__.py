@@ -1,4 +1,4 @@
-"""python -m service: serve a model, predict with it offline, read its card, describe the API."""
+"""python -m service: serve models, predict offline, read cards, move labels, describe the API."""
 
 import argparse
 import io
@@ -7,18 +7,15 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from service.arguments import SERVE_ARGUMENTS, parsed
 from service.runtime.processor import missing_instructions
 
+if TYPE_CHECKING:
+    from service.batch.command import Request
+
 _CANNOT_START = 2
-# Arguments of ``serve``: settings by their names.
-_SERVE_ARGUMENTS = {
-    "host": ("HOST", "address to listen on, or unix:PATH (LABELSERVE_HOST)"),
-    "port": ("PORT", "port to listen on (PORT)"),
-    "model": ("PATH", "an .onnx file with its card, or a folder that has one (LABELSERVE_MODEL)"),
-    "name": ("NAME", "the model's name in /v1 and /v2 (LABELSERVE_NAME)"),
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     # numpy's BLAS would start a thread per core; it reads this at its import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _use_utf8()
-    chosen = _parser().parse_args(arguments)
+    chosen = parsed(arguments)
     # Before anything is imported that would end the process at once (SIGILL).
     if missing := missing_instructions():
         sys.stderr.write(f"cannot start: {_what_it_lacks(missing)}\n")
@@ -42,14 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
     """A command, once all that it needs is imported."""
     if chosen.command == "predict":
-        from service.serving.offline import predict_files
+        from service.batch.command import predict
 
-        arguments = chosen.model, chosen.files, chosen.format, chosen.top_k
-        return partial(_while_read, predict_files, *arguments)
+        return partial(_while_read, predict, _request(chosen))
     if chosen.command == "card":
-        from service.serving.offline import print_card
+        from service.serving.card import print_card
 
         return partial(_while_read, print_card, chosen.model)
+    if chosen.command == "models":
+        from service.serving.model_commands import run
+
+        return partial(_while_read, run, chosen)
     if chosen.command == "openapi":
         from service.http.openapi.document import print_document
 
@@ -61,9 +61,26 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
     # gunicorn would import the workers later, and show a traceback of what is missing.
     from service.server import application, gthread, worker  # noqa: F401
 
-    given = {name: getattr(chosen, name, None) for name in _SERVE_ARGUMENTS}
+    given = {name: getattr(chosen, name, None) for name in SERVE_ARGUMENTS}
     return partial(
         application.serve, {name: text for name, text in given.items() if text is not None}
+    )
+
+
+def _request(chosen: argparse.Namespace) -> "Request":
+    from service.batch.command import Request
+    from service.inference.classifier import Selection
+
+    return Request(
+        model=chosen.model,
+        sources=chosen.sources,
+        lists=chosen.lists,
+        output=chosen.output,
+        form=chosen.format,
+        selection=Selection(chosen.top_k, chosen.min_probability),
+        shard=chosen.shard,
+        resume=chosen.resume,
+        overwrite=chosen.overwrite,
     )
 
 
@@ -112,39 +129,6 @@ def _while_read(command: Callable[..., int], *arguments: object) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
-
-
-def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="answer over HTTP (the default); set up by LABELSERVE_* variables and PORT",
-        description="Answer over HTTP. An argument wins over the variable that its help names;"
-        " docs/settings.md has all variables.",
-        allow_abbrev=False,
-    )
-    for name, (value, meaning) in _SERVE_ARGUMENTS.items():
-        serve.add_argument(f"--{name}", metavar=value, help=meaning)
-    predict = commands.add_parser("predict", help="the same answers for files, without HTTP")
-    predict.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file with its card")
-    predict.add_argument("files", type=Path, nargs="+", metavar="FILES", help="images")
-    predict.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
-    predict.add_argument(
-        "--top-k", type=_whole_number, metavar="N", help="only the N most probable labels"
-    )
-    card = commands.add_parser("card", help="what a model file says about itself, as JSON")
-    card.add_argument("model", type=Path, metavar="MODEL")
-    commands.add_parser(
-        "openapi", help="the HTTP API of these settings as OpenAPI 3.1, to make clients from"
-    )
-    return parser
 
 
 if __name__ == "__main__":

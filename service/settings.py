@@ -44,6 +44,7 @@ _PLAIN_VARIABLES = {
 # What a value that its pattern does not fit is told.
 _EXPECTED = {
     "name": "a name has up to 128 letters, digits, '.', '_' and '-'",
+    "shadow": "the version that is asked too, by its number or a label, such as canary",
     "root_path": "a path such as /classify: begins with /, does not end with it, and has no more"
     " than letters, digits, '.', '_', '~', '-' in between",
     "cors_origins": "origins are * or scheme://host[:port] as browsers send it, separated by"
@@ -63,9 +64,11 @@ Count = Annotated[int, Meta(ge=1)]
 CountOrAuto = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=1e9)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
 HeaderBytes = Annotated[int, Meta(ge=8190, le=32768)]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,128}\Z")]
 RootPath = Annotated[str, Meta(pattern=r"\A(?:/[A-Za-z0-9._~-]+)+\Z")]
+Version = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,128}\Z")]
 Route = Annotated[str, Meta(pattern=r"\A/[A-Za-z0-9._~:/-]*\Z")]
 Origin = Annotated[
     str,
@@ -133,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open_model: bool = False
 
     model_poll_seconds: Seconds = 2
+    canary_percent: Percent = 0
+
+    # The version that is asked too, of a share of the requests.
+    shadow: Version | None = None
+    shadow_percent: Percent = 10
 
     log_format: Literal["json", "plain"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -347,7 +347,7 @@ def server_environ(model: Path | None, port: int, settings: Mapping[str, object]
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("LABELSERVE_", "PROMETHEUS_", "GUNICORN_"))
+        if not name.startswith(("LABELSERVE_", "PROMETHEUS_", "GUNICORN_", "OTEL_"))
     }
     chosen = {
         name if name.isupper() else f"LABELSERVE_{name.upper()}": str(value)

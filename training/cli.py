@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,12 +107,13 @@ def adopt(words: Sequence[str]) -> None:
 
 
 def familiarity(words: Sequence[str]) -> None:
-    """Let a model file tell how like its training images an image is."""
+    """Give a model file what it was made without: familiarity, the curve, examples."""
     parser = Parser(
         "python -m training familiarity",
         description="Add the output `familiarity` to a model file that was made without it, or "
-        "make it anew. Its probabilities stay as they are. Models that are trained or adopted "
-        "with --data have it from the start.",
+        "make it anew; measure on the test images how many answers are right, by how sure they "
+        "are. Its probabilities stay as they are. Models that are trained or adopted with --data "
+        "have both from the start.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="the .onnx file")
     parser.add_argument(
@@ -125,6 +127,12 @@ def familiarity(words: Sequence[str]) -> None:
         metavar="FOLDER",
         help="images of something else: how well each folder's are told from the test images is "
         "measured for the card",
+    )
+    parser.add_argument(
+        "--examples",
+        action=argparse.BooleanOptionalAction,
+        help="put ten small test images into the file, or leave them out (if not given, CIFAR-10's "
+        "are put in, and others stay as they are)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the file to write (default: MODEL itself)"

@@ -305,6 +305,14 @@ class TrainConfig:
         identity=False,
     )
     name: str = option("output", "name on the card (the output's stem)", default="", identity=False)
+    examples: bool | None = option(
+        "output",
+        "put ten small test images into the model file, which the page shows to those who try it; "
+        "whoever has the file has them (if not given, for cifar10 alone)",
+        default=None,
+        kind=SWITCH,
+        identity=False,
+    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -401,6 +409,11 @@ class TrainConfig:
             **self._values(lambda item: bool(item.metadata["identity"])),
             "recipe": dataclasses.asdict(self.recipe),
         }
+
+    @property
+    def shows_examples(self) -> bool:
+        """Whether test images go into the model file: a person's own do if that is said."""
+        return self.dataset == "cifar10" if self.examples is None else self.examples
 
     def network_identity(self) -> dict[str, Any]:
         """What has to be the same for a network's weights to fit into this one."""

@@ -69,24 +69,24 @@ def create_app(
 
 def _endpoints(service: Service) -> tuple[Endpoint, ...]:
     """The routes of all wire formats that take images."""
-    settings, models = service.settings, service.models
-    predict = PredictFormat(settings, models)
-    tensorflow = TensorFlowServing(settings, models)
+    settings = service.settings
+    predict = PredictFormat(settings)
+    tensorflow = TensorFlowServing(settings)
     return (
         *tensorflow.platform_endpoints,  # first: a platform may want its JSON at /predict
         *predict.endpoints,
         *tensorflow.endpoints,
-        *OpenInference(settings, models).endpoints,
+        *OpenInference(settings).endpoints,
         *Invocations(predict, tensorflow).endpoints,
-        *HuggingFace(predict, models).endpoints,
-        *ExplainFormat(predict, tensorflow, models, service.admission).endpoints,
+        *HuggingFace(predict).endpoints,
+        *ExplainFormat(predict, tensorflow, service.admission).endpoints,
     )
 
 
 def _begin() -> None:
     service = current_service()
     g.context = request.environ.get(CONTEXT_KEY) or RequestContext.begin(
-        request.method, request.headers, service.settings, request.path
+        request.method, request.headers, service.settings, request.path, service.traces
     )
     rule = request.url_rule
     if request.method == "OPTIONS" and rule is not None:
@@ -104,6 +104,8 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)  # a page says itself what it may load
     service.accounting.add(context, response.status_code)
     service.accounting.flush()
+    if context.afterwards is not None:
+        response.call_on_close(context.afterwards)
     return response
 
 

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from werkzeug.routing import BaseConverter
 
-from service.serving.context import AllHeaders
+from service.runtime.records import AllHeaders
+from service.serving.context import RequestContext
 from service.serving.errors import NotReady
 from service.serving.pipeline import Read
+from service.serving.served import Asked
 from service.serving.service import Service
 from service.serving.uploads import check_codings
 
@@ -83,8 +85,9 @@ class Endpoints:
         self._auth = service.auth
         self._admission = service.admission
         self._state = service.slot.state
-        self.each = tuple(endpoints)
-        self._patterns = [(one.pattern, one) for one in endpoints]
+        watch = service.shadow.watch
+        self.each = tuple(replace(one, read=watch(one.read)) for one in endpoints)
+        self._patterns = [(one.pattern, one) for one in self.each]
         self._of_path = lru_cache(_REMEMBERED)(self._match)
 
     def find(self, method: str, path: str) -> Found | None:
@@ -98,17 +101,28 @@ class Endpoints:
                 return Found(endpoint, found.groupdict())
         return None
 
-    def check_head(self, found: Found, path: str, headers: AllHeaders, length: int | None) -> int:
-        """Before a body is read: the number of its bytes to read at most.
+    def check_head(
+        self,
+        found: Found,
+        query: str,
+        headers: AllHeaders,
+        length: int | None,
+        context: RequestContext,
+    ) -> int:
+        """Before a body is read: choose what answers, which ``context.served`` is from then on.
+
+        Returns:
+            The number of bytes to read at most.
 
         Raises:
             RequestError: Unauthorized, NotReady while stopping, UnknownModel, UnsupportedCoding,
                 WrongMediaType, BodyTooLarge, or Overloaded.
         """
-        self._auth.check(path, headers)
+        self._auth.check(context.path, headers)
         if self._state.draining and not self._settings.drain_seconds:
             raise NotReady("the service is stopping")
-        self._models.find(found.arguments)
+        asked = Asked.of(found.arguments, query)
+        context.served = self._models.choose(asked, headers, context.request_id)
         check_codings(headers.getlist("Content-Encoding"))
         limit = found.endpoint.check_head(headers.get("Content-Type", ""), length)
         self._admission.check(background=found.endpoint.background)

@@ -16,6 +16,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from service.http.endpoints import Endpoint
+from service.http.predict import MODELS as OWN_MODELS
 from service.http.predict import ModelName, PredictFormat
 from service.http.tensorflow_serving import MODELS, TensorFlowServing
 from service.inference.classifier import Classifier
@@ -26,7 +27,6 @@ from service.serving.background import PAUSE
 from service.serving.context import Headers, RequestContext
 from service.serving.errors import BadParameter, Overloaded, TooSlow
 from service.serving.json_bodies import decode_json
-from service.serving.models import Models
 from service.serving.parameters import parse_text
 from service.serving.pipeline import BackgroundTask, PredictRequest, Source
 from service.serving.responses import Response, json_response
@@ -111,7 +111,6 @@ class ExplainFormat:
     Args:
         predict: the service's own format of images.
         tensorflow: KServe's.
-        models: those that answer.
         admission: knows how many explanations are in flight.
     """
 
@@ -119,12 +118,10 @@ class ExplainFormat:
         self,
         predict: PredictFormat,
         tensorflow: TensorFlowServing,
-        models: Models,
         admission: Admission,
     ) -> None:
         self._predict = predict
         self._tensorflow = tensorflow
-        self._models = models
         self._admission = admission
 
     @property
@@ -132,7 +129,12 @@ class ExplainFormat:
         """The routes."""
         check_head = self._tensorflow.check_head
         return (
-            Endpoint(EXPLAIN, self._predict.check_single_head, self._read, background=True),
+            *(
+                Endpoint(
+                    model + EXPLAIN, self._predict.check_single_head, self._read, background=True
+                )
+                for model in OWN_MODELS
+            ),
             *(
                 Endpoint(f"{model}:explain", check_head, self._read_instance, background=True)
                 for model in MODELS
@@ -149,13 +151,13 @@ class ExplainFormat:
         else:
             image = single_image(request.body, content_type)
         _check_method(method)
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
         write = _as_picture if _wants_picture(request.headers) else _as_json
         return self._task(image, classifier, label, write, request.context)
 
     def _read_instance(self, request: PredictRequest) -> BackgroundTask:
         _check_method(parse_text(request.query, "method"))
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
         image = self._tensorflow.read_instance(request.body, classifier)
         label = parse_text(request.query, "label")
         return self._task(image, classifier, label, _for_kserve, request.context)

@@ -8,12 +8,14 @@ from typing import Literal
 
 import msgspec
 from flask import Blueprint, Flask, Response
+from msgspec import UNSET, UnsetType
 
 from service.http.current import current_context, current_service
 from service.http.flask_responses import json_answer
 from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
-from service.serving.errors import NotReady
+from service.serving.errors import NotReady, UnknownModel
+from service.serving.served import Asked
 from service.settings import Settings, SettingsError, variable_name
 
 ROOT = "/"
@@ -29,10 +31,10 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The service is ready, and which model answers."""
+    """The service is ready, and which model answers where none is named, if one does."""
 
     status: Literal["ready"]
-    model: ModelName
+    model: ModelName | UnsetType = UNSET
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -106,7 +108,11 @@ def ready_by_protocol() -> Response:
 def health() -> Response:
     """The same, and which model answers."""
     check_ready()
-    return json_answer(Health("ready", ModelName.of(current_service().models.current)))
+    try:
+        classifier = current_service().models.find(Asked()).classifier
+    except UnknownModel:  # several are served
+        return json_answer(Health("ready"))
+    return json_answer(Health("ready", ModelName.of(classifier)))
 
 
 @blueprint.get(METRICS)

@@ -15,7 +15,6 @@ from service.http.predict import PredictFormat, predictions
 from service.inference.classifier import Classifier, Selection
 from service.serving.errors import BadParameter
 from service.serving.json_bodies import decode_json
-from service.serving.models import Models
 from service.serving.parameters import TopK
 from service.serving.pipeline import Outcome, PredictRequest, Task
 from service.serving.responses import Response, json_response
@@ -57,12 +56,10 @@ class HuggingFace:
 
     Args:
         predict: the service's own format, whose limits hold here.
-        models: those that answer.
     """
 
-    def __init__(self, predict: PredictFormat, models: Models) -> None:
+    def __init__(self, predict: PredictFormat) -> None:
         self._predict = predict
-        self._models = models
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -71,7 +68,7 @@ class HuggingFace:
 
     def _read(self, request: PredictRequest) -> Task:
         content_type, asked = request.headers.get("Content-Type", ""), Parameters()
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
         if is_json(content_type):
             found = decode_json(_REQUEST, request.body, _WANTED)
             asked = found.parameters or asked

@@ -20,13 +20,12 @@ def _answer(**_arguments: str) -> Response:
     service, context, endpoints = current_service(), current_context(), current_endpoints()
     found = endpoints.find(request.method, request.path)
     assert found is not None, "the rules are the endpoints'"  # noqa: S101
-    length = request.content_length
-    limit = endpoints.check_head(found, request.path, request.headers, length)
+    length, query = request.content_length, request.query_string.decode("latin-1")
+    limit = endpoints.check_head(found, query, request.headers, length, context)
     with service.admission.admit(context, background=found.endpoint.background):
         stream = get_input_stream(request.environ)
         body = read_body(stream, length, limit, service.settings.body_timeout)
         context.bytes_in = len(body)
-        query = request.query_string.decode("latin-1")
-        wanted = PredictRequest(body, request.headers, query, context, found.arguments)
+        wanted = PredictRequest(body, request.headers, query, context)
         answer = service.batcher.answer(wanted, found.endpoint.read)
     return flask_response(answer)

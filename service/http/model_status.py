@@ -4,7 +4,8 @@ One answer has the members of both; OVMS' clients read the same names in camel c
 """
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 from flask import Blueprint, Response
@@ -15,7 +16,9 @@ from service.http.flask_responses import json_answer
 from service.http.health import check_ready
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from service.serving.models import VERSION
+from service.inference.layout import ONLY_VERSION
+from service.serving.catalogue import Offer
+from service.serving.served import Asked
 
 blueprint = Blueprint("model_status", __name__)
 
@@ -29,7 +32,7 @@ class ModelNames(msgspec.Struct, frozen=True):
 
 
 class VersionCondition(msgspec.Struct, frozen=True):
-    """Whether a version has failed; this one has not."""
+    """Whether a version has failed, and why."""
 
     error_code: str = "OK"
     error_message: str = ""
@@ -38,9 +41,16 @@ class VersionCondition(msgspec.Struct, frozen=True):
 class VersionStatus(msgspec.Struct, frozen=True):
     """A version of a model, as TensorFlow Serving tells of it."""
 
-    version: str = VERSION
-    state: str = "AVAILABLE"
+    version: str = str(ONLY_VERSION)
+    state: Literal["AVAILABLE", "END"] = "AVAILABLE"
     status: VersionCondition = VersionCondition()
+
+    @classmethod
+    def of(cls, offer: Offer) -> "VersionStatus":
+        """A version that answers, or was refused."""
+        if offer.served is not None:
+            return cls(str(offer.number))
+        return cls(str(offer.number), "END", VersionCondition("INVALID_ARGUMENT", offer.reason))
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -48,34 +58,39 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     name: str
     ready: bool = True
-    model_version_status: tuple[VersionStatus, ...] = (VersionStatus(),)
+    model_version_status: Sequence[VersionStatus] = (VersionStatus(),)
 
 
 @blueprint.get("/v1/models")
 def names() -> Response:
-    """The models by their names: there is one."""
-    return json_answer(ModelNames([current_service().models.name]))
+    """The models by their names."""
+    return json_answer(ModelNames([one.name for one in current_service().models.catalogues]))
 
 
 def status(**arguments: str) -> Response:
-    """A model is ready; 503 while it is not."""
-    models = current_service().models
-    models.find(arguments)
+    """A model is ready, or a version of it; 503 while it is not."""
+    asked, models = Asked.of(arguments), current_service().models
+    catalogue = models.catalogue(asked)
+    served = catalogue.find(asked.version)
     check_ready()
-    return json_answer(ModelStatus(models.name))
+    told = [
+        VersionStatus.of(offer)
+        for offer in reversed(catalogue.offers)
+        if not asked.version or offer.number == served.number
+    ]
+    return json_answer(ModelStatus(served.name, model_version_status=told))
 
 
 def metadata(**arguments: str) -> Response:
     """Names, types and shapes of what a model takes and gives, by its signatures."""
-    models = current_service().models
-    classifier = models.find(arguments)
+    name, number, _, classifier = current_service().models.find(Asked.of(arguments))
     card = classifier.card
     image = _tensor(INPUT_NAME, "DT_UINT8", (-1, *classifier.input_size, 3))
     signatures = {
         SIGNATURE: _signature(image, _tensor(OUTPUT_NAME, "DT_FLOAT", (-1, len(card.labels)))),
         LABELS_SIGNATURE: _signature(image, _tensor(LABELS_SIGNATURE, "DT_STRING", (-1,))),
     }
-    spec = _both_cases(name=models.name, signature_name="", version=VERSION)
+    spec = _both_cases(name=name, signature_name="", version=str(number))
     definitions = _both_cases(signature_def=signatures)
     return json_answer(_both_cases(model_spec=spec, metadata={"signature_def": definitions}))
 

@@ -14,7 +14,6 @@ from service.http.endpoints import Endpoint
 from service.inference.classifier import Classifier, Prediction, Selection
 from service.serving.errors import MissingImage, TooManyFiles, UnsupportedCoding
 from service.serving.json_bodies import decode_json
-from service.serving.models import Models
 from service.serving.parameters import TopK, parse_selection
 from service.serving.pipeline import OF_ONE_IMAGE, Outcome, PredictRequest, Source, Task
 from service.serving.problems import Problem, problem_of
@@ -35,6 +34,9 @@ from service.settings import MULTIPART_OVERHEAD, Settings
 
 PREDICT = "/predict"
 PREDICT_BATCH = "/predict/batch"
+# Before each of the service's own paths: nothing, or which model is meant.
+MODEL = "/models/{name}"
+MODELS = ("", MODEL)
 
 
 class ModelName(msgspec.Struct, frozen=True):
@@ -96,19 +98,21 @@ class PredictFormat:
 
     Args:
         settings: the limits on bodies and files.
-        models: those that answer.
     """
 
-    def __init__(self, settings: Settings, models: Models) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._models = models
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The routes."""
-        return (
-            Endpoint(PREDICT, self.check_single_head, self.read_single),
-            Endpoint(PREDICT_BATCH, self._check_form_head, self._read_form),
+        return tuple(
+            endpoint
+            for model in MODELS
+            for endpoint in (
+                Endpoint(model + PREDICT, self.check_single_head, self.read_single),
+                Endpoint(model + PREDICT_BATCH, self._check_form_head, self._read_form),
+            )
         )
 
     def check_single_head(self, content_type: str, length: int | None) -> int:
@@ -137,7 +141,7 @@ class PredictFormat:
             image, selection = _image_in_json(request.body, selection)
         else:
             image = single_image(request.body, content_type)
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = predictions(classifier, outcomes[0], selection)
@@ -158,7 +162,7 @@ class PredictFormat:
             raise MissingImage(NO_FILE)
         if len(files) > limit:
             raise TooManyFiles(f"the form holds {len(files)} files, {limit} are allowed")
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             results = [

@@ -23,7 +23,6 @@ from service.serving.errors import (
     TooManyFiles,
 )
 from service.serving.json_bodies import decode_json
-from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Rows, Source, Task, rows_of
 from service.serving.responses import Response, json_response
 from service.serving.uploads import base64_image, check_length
@@ -116,13 +115,11 @@ class TensorFlowServing:
 
     Args:
         settings: the limits on bodies and images.
-        models: those that answer.
     """
 
-    def __init__(self, settings: Settings, models: Models) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_batch_bytes
         self._max_images = settings.max_batch_files
-        self._models = models
         self._platform_route = settings.platform_predict_route
 
     @property
@@ -166,7 +163,7 @@ class TensorFlowServing:
             wrong = "both instances and inputs" if rowed else "neither instances nor inputs"
             raise BadBody(f"the JSON has {wrong}: send {_ROWS}")
         written = _written(found.signature_name)
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
         images = self._images(found.instances if rowed else found.inputs, classifier)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
@@ -193,7 +190,7 @@ class TensorFlowServing:
         found = decode_json(_CLASSIFY, request.body, _EXAMPLES)
         if found.signature_name != SIGNATURE:
             raise BadParameter(f"the only signature_name of :classify is {SIGNATURE}")
-        classifier = self._models.find(request.arguments)
+        classifier = request.served.classifier
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             ranked = [classifier.rank(row) for row in rows_of(outcomes)]

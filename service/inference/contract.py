@@ -22,6 +22,10 @@ Activation = Literal["softmax", "sigmoid"]
 ResizeRule = str
 _CENTRE = re.compile(r"crop-(0\.[0-9]{1,4})")
 
+# Of the data URLs of all examples together.
+EXAMPLES_LENGTH = 40_000
+_EXAMPLE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+
 
 def centre_share(resize: ResizeRule) -> float | None:
     """Which part of an image a resize rule takes.
@@ -82,12 +86,26 @@ class LabelFigures(_Part, frozen=True):
     support: int
 
 
-class Figures(_Part, frozen=True):
+class ReliabilityBin(_Part, frozen=True):
+    """``images`` that were answered about as surely, and the share that was ``right``, 0..1.
+
+    ``lowest`` and ``mean`` are of their largest probabilities; the next bin's ``lowest`` is above
+    all of them.
+    """
+
+    lowest: float
+    mean: float
+    right: float
+    images: int
+
+
+class Figures(_Part, frozen=True, omit_defaults=True):
     """Measured on this very file, through the service's own code.
 
     ``accuracy`` and ``calibration_error`` (15 equal-mass bins) are in 0..1; ``parity`` is the
     largest absolute difference from the probabilities of the network that the file was made from.
-    Each is None where it was not measured.
+    Each is None where it was not measured. ``reliability``: how far an answer can be trusted, by
+    its largest probability, the least sure ones first; empty where too few images were measured.
     """
 
     split: str
@@ -96,6 +114,7 @@ class Figures(_Part, frozen=True):
     calibration_error: float | None
     parity: float | None
     per_label: dict[str, LabelFigures]
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 NOTHING_MEASURED = Figures("none", 0, None, None, None, {})
@@ -132,6 +151,20 @@ class Familiarity(_Part, frozen=True, omit_defaults=True):
             raise ValueError(f"familiarity.threshold: {self.threshold} is not 0 to 1")
 
 
+class Example(_Part, frozen=True, omit_defaults=True):
+    """A test image to try the model with, and the ``label`` that it has.
+
+    ``image``: a PNG or JPEG file as a data URL; not there where a card is shown without images.
+    """
+
+    label: str
+    image: str = ""
+
+    def __post_init__(self) -> None:
+        if self.image and not _EXAMPLE.fullmatch(self.image):
+            raise ValueError("examples: an image that is no data URL of a PNG or JPEG in base64")
+
+
 class Provenance(_Part, frozen=True, omit_defaults=True):
     """How the file came to be: ISO 8601 UTC date, the command, its whole configuration.
 
@@ -153,8 +186,8 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
 
     ``activation``: what makes the probabilities. Those of ``softmax`` sum to 1; with ``sigmoid``
     each label's stands alone, and an image may have several labels, or none. ``familiarity`` is
-    there where the graph has that output, and only then the schema is 2: what has no need of it
-    can be read by a service that is older.
+    there where the graph has that output. ``examples`` are some of the test images. Schema 1 is
+    what the first service reads: it has no familiarity, examples and reliability.
     """
 
     schema: Literal[1, 2]  # required, so that a file without it is refused
@@ -167,11 +200,12 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
     training_data: TrainingData
     figures: Figures
     familiarity: Familiarity | None = None
+    examples: tuple[Example, ...] = ()
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        if (self.schema == 2) != (self.familiarity is not None):
-            raise ValueError("schema 2 is a card with familiarity, schema 1 one without it")
+        if self.schema == 1 and (self.familiarity or self.examples or self.figures.reliability):
+            raise ValueError("familiarity, examples and figures.reliability are of schema 2")
         if len(self.labels) < 2:
             raise ValueError(f"{len(self.labels)} labels, 2 are the least")
         if len(set(self.labels)) != len(self.labels) or "" in self.labels:
@@ -180,6 +214,10 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError(f"an input of {self.input.height}x{self.input.width}")
         if not self.name or not self.version:
             raise ValueError("an empty name or version")
+        if not {example.label for example in self.examples} <= {*self.labels}:
+            raise ValueError("examples: a label that the model does not have")
+        if sum(len(example.image) for example in self.examples) > EXAMPLES_LENGTH:
+            raise ValueError(f"examples: more than {EXAMPLES_LENGTH} characters of images")
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -193,6 +231,11 @@ class ModelCard(_Part, frozen=True, kw_only=True, omit_defaults=True):
             return msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CardError(f"the model's card cannot be read: {error}") from error
+
+    def without_images(self) -> Self:
+        """The card as it is shown: of the examples, their labels alone."""
+        labels = tuple(Example(example.label) for example in self.examples)
+        return msgspec.structs.replace(self, examples=labels)
 
     def to_json(self) -> str:
         """The card as compact JSON, fields in the order of their definition."""

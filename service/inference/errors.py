@@ -5,6 +5,7 @@ InferenceError
 │   ├── ModelNotFound       no such file, or not readable
 │   ├── ModelUnreadable     onnxruntime cannot open it, or it refers to data outside the file
 │   ├── ModelTooLarge       it needs more memory than there is
+│   ├── LabelError          a label of a version cannot be moved
 │   ├── UnknownProvider     onnxruntime knows no execution provider of that name
 │   ├── CardError           no card, or a card that does not say what it must
 │   └── ContractMismatch    graph and card, or graph and contract, disagree
@@ -35,6 +36,10 @@ class ModelUnreadable(ModelError):
 
 class ModelTooLarge(ModelError):
     """Answering with the model could take more memory than there is."""
+
+
+class LabelError(ModelError):
+    """A label of a version cannot be moved."""
 
 
 class UnknownProvider(ModelError):

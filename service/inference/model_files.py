@@ -27,7 +27,7 @@ def model_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    files = _files_of(path)
+    files = onnx_files(path)
     if len(files) == 1:
         return files[0]
     if files:
@@ -35,7 +35,7 @@ def model_file(path: Path) -> Path:
             f"model folder {path} has {len(files)} {_SUFFIX} files ({_listed(files)}):"
             " leave one there, or name the file"
         )
-    others = _visible(path)
+    others = visible(path)
     there = f"there is {_listed(others)}" if others else "it is empty"
     raise ModelNotFound(f"model folder {path} has no {_SUFFIX} file: {there}")
 
@@ -43,7 +43,7 @@ def model_file(path: Path) -> Path:
 def model_state(path: Path) -> ModelState | None:
     """The state of a path's model file, or files; None where there is none."""
     try:
-        files = _files_of(path) if path.is_dir() else [path]
+        files = onnx_files(path) if path.is_dir() else [path]
         stats = [os.stat(file) for file in files]  # noqa: PTH116  whatever the paths lead to
     except (OSError, ModelNotFound):
         return None
@@ -71,11 +71,21 @@ def read_model(path: str | os.PathLike[str]) -> bytes:
         raise ModelNotFound(f"model file {path} cannot be read: {reason}") from error
 
 
-def _files_of(folder: Path) -> list[Path]:
-    return [f for f in _visible(folder) if f.suffix.lower() == _SUFFIX and not f.is_dir()]
+def onnx_files(folder: Path) -> list[Path]:
+    """A folder's ``.onnx`` files, by their names.
+
+    Raises:
+        ModelNotFound: it cannot be read.
+    """
+    return [f for f in visible(folder) if f.suffix.lower() == _SUFFIX and not f.is_dir()]
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, by name, without names that begin with a dot.
+
+    Raises:
+        ModelNotFound: it cannot be read.
+    """
     try:
         return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as error:

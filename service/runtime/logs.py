@@ -116,19 +116,27 @@ def count_drops(count: Callable[[int], None]) -> None:
             handler.writer.on_drop = count
 
 
+def is_quiet(record: RequestRecord) -> bool:
+    """Whether nobody wants to read of it: a successful probe or scrape."""
+    return record.route in _QUIET_ROUTES and record.status < 400
+
+
 def log_request(record: RequestRecord) -> None:
-    """The line of one answered request; successful probes and scrapes have none."""
-    if record.route in _QUIET_ROUTES and record.status < 400:
+    """The line of one answered request, if it is not quiet."""
+    if is_quiet(record):
         return
     if not _REQUESTS.isEnabledFor(logging.INFO):
         return
     fields: dict[str, Any] = {
         "request_id": record.request_id,
+        **(record.trace.ids if record.trace else {}),
         "method": record.method,
         "route": record.route,
         "status": record.status,
         "ms": round(record.seconds * 1e3, 3),
     }
+    if record.model:
+        fields |= {"model": record.model, "model_version": record.version}
     for name, spent in record.phases.items():
         fields[_PHASES[name]] = round(spent * 1e3, 3)
     fields["bytes"] = record.bytes_in

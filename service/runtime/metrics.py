@@ -25,7 +25,8 @@ _BYTES = tuple(4**power * 1024 for power in range(8))  # 1 KiB to 16 MiB
 _PIXELS = (1e3, 1e4, 1e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7)
 _PROBABILITIES = tuple(step / 10 for step in range(1, 11))
 
-# Finer where images are unfamiliar; of images like the training images, all shares are as frequent.
+# Finer where images are unfamiliar (of images like the training images, all shares are as
+# frequent), and where the answers of two versions are nearly alike.
 _SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 # These series exist from the start, at 0: Prometheus does not see the first step of a series that
@@ -34,6 +35,10 @@ _STATUSES = (200, 429, 499, 500, 503, 504)
 _PLAIN_REASONS = ("status-404", "status-405", "status-500")
 _PHASES = ("decode", "wait", "inference", "background")
 _LOADS = ("loaded", "refused")
+_SHADOWS = ("same", "other", "dropped", "failed")
+
+# What tells versions apart: their model's name, and their number.
+_VERSION = ("model", "model_version")
 
 # How a gauge is summed up over the workers that live.
 _GaugeMode = Literal["livesum", "livemax"]
@@ -78,14 +83,13 @@ class Memory(Collector):
 
 
 class Totals(NamedTuple):
-    """Requests that were answered, refused, and sent through the network; images predicted.
+    """Of one version of a model: requests that were answered and refused, and images predicted.
 
     ``phases``: the seconds of all requests in each phase.
     """
 
     answered: int
     refused: int
-    executed: int
     images: int
     phases: dict[str, float]
 
@@ -142,8 +146,25 @@ class Metrics:
         self.unfamiliar = self._counter(
             "unfamiliar", "Images below the familiarity that the model's card sets as a threshold."
         )
+        self.shadow = self._counter(
+            "shadow", "Answered images that another version was to be asked about.", "result"
+        )
+        self.shadow_difference = self._histogram(
+            "shadow_difference",
+            "Largest difference of a probability between the answer and the shadow's.",
+            _SHARES,
+        )
         self.model_info = self._gauge(
-            "model_info", "1 for the model that answers.", "livemax", "name", "version"
+            "model_info", "1 for the version that answers by default.", "livemax", "name", "version"
+        )
+        self.model_requests = self._counter(
+            "model_requests", "Requests that a version of a model answered.", *_VERSION, "status"
+        )
+        self.model_images = self._counter(
+            "model_images", "Images that a version of a model answered.", *_VERSION
+        )
+        self.model_phase_seconds = self._counter(
+            "model_phase_seconds", "Seconds of a version's requests in a phase.", *_VERSION, "phase"
         )
         self.model_loads = self._counter(
             "model_loads", "Model files opened by a worker, and refused ones.", "result"
@@ -154,33 +175,54 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "log_lines_dropped", "Lines of the log that nobody read in time."
         )
+        self.spans_dropped = self._counter(
+            "spans_dropped", "Spans of traces that the collector did not take in time."
+        )
         # To find a series by its labels costs more than to count in it; there are few of them.
         self._requests = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)
         self._phase_seconds = cache(self.phase_seconds.labels)
         self._predictions = cache(self.predictions.labels)
+        self._model_requests = cache(self.model_requests.labels)
+        self._model_images = cache(self.model_images.labels)
+        self._model_phase_seconds = cache(self.model_phase_seconds.labels)
         if prometheus.replaces_another():
             self.worker_restarts.inc()
         self._begin_at_zero(routes, reasons)
-        self._model: tuple[str, str] | None = None
-        self._named_labels: frozenset[str] = frozenset()
+        self._defaults: set[tuple[str, str]] = set()
+        self._named_labels: set[str] = set()
 
-    def use_model(self, name: str, version: str, labels: Sequence[str]) -> None:
-        """Report this model as the one that answers.
+    def add_version(self, name: str, number: int, version: str, labels: Sequence[str]) -> None:
+        """Have the series of a version that was opened, at 0.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            version: as its card says.
+            labels: of the model.
 
         Raises:
-            NoRoom: there is none for the series of its labels; the last model is still reported.
+            NoRoom: there is none for all of them.
         """
         named = frozenset(labels[:MAX_LABELS])
-        info = self.model_info.labels(name, version)
+        self.model_info.labels(name, version)
         for label in (*named, OTHER_LABELS) if len(labels) > MAX_LABELS else named:
             self.predictions.labels(label)
-        if self._model is not None:
-            self.model_info.labels(*self._model).set(0)
+        for status in _STATUSES:
+            self.model_requests.labels(name, number, status)
+        self.model_images.labels(name, number)
+        for phase in _PHASES:
+            self.model_phase_seconds.labels(name, number, phase)
         self.model_loads.labels("loaded").inc()
-        self._model = (name, version)
-        info.set(1)
-        self._named_labels = named
+        self._named_labels |= named
+
+    def show_defaults(self, defaults: Collection[tuple[str, str]]) -> None:
+        """Report these as what answers by default: names, and versions as their cards say."""
+        for gone in self._defaults - {*defaults}:
+            self.model_info.labels(*gone).set(0)
+        for name, version in defaults:
+            self.model_info.labels(name, version).set(1)
+        self._defaults = {*defaults}
 
     def observe(self, records: Sequence[RequestRecord]) -> None:
         """Count answered requests."""
@@ -195,6 +237,7 @@ class Metrics:
         for phase in _PHASES:
             spent = [record.phases[phase] for record in records if phase in record.phases]
             prometheus.observe_all(self._phase_seconds(phase), spent)
+        self._observe_versions(records)
         images = [image for record in records for image in record.images]
         prometheus.observe_all(self.image_bytes, [image_bytes for image_bytes, _ in images])
         prometheus.observe_all(self.image_pixels, [pixels for _, pixels in images])
@@ -206,6 +249,19 @@ class Metrics:
         prometheus.observe_all(self.familiarity, [share for share, _ in looked])
         self.unfamiliar.inc(sum(unfamiliar for _, unfamiliar in looked))
 
+    def _observe_versions(self, records: Sequence[RequestRecord]) -> None:
+        found: dict[tuple[str, int], list[RequestRecord]] = {}
+        for record in records:
+            if record.model:
+                found.setdefault((record.model, record.version), []).append(record)
+        for version, some in found.items():
+            for status, times in prometheus.counted(record.status for record in some).items():
+                self._model_requests(*version, status).inc(times)
+            self._model_images(*version).inc(sum(len(record.top) for record in some))
+            for phase in {phase for record in some for phase in record.phases}:
+                spent = sum(record.phases.get(phase, 0.0) for record in some)
+                self._model_phase_seconds(*version, phase).inc(spent)
+
     def to_text(self) -> bytes:
         """Prometheus' text format, over all workers."""
         if prometheus.FOLDER_VARIABLE not in os.environ:
@@ -215,28 +271,31 @@ class Metrics:
         registry.register(self._memory)
         return generate_latest(registry)
 
-    def totals(self, routes: Collection[str]) -> Totals:
-        """What was answered so far on these routes, over all workers."""
+    def totals(self, name: str, number: int) -> Totals:
+        """What a version of a model has answered so far, over all workers."""
         all_workers = prometheus.FOLDER_VARIABLE in os.environ
         registry = prometheus.all_workers_registry() if all_workers else self._registry
-        found = [sample for family in registry.collect() for sample in family.samples]
-
-        def samples(name: str) -> Iterator[tuple[dict[str, str], float]]:
-            return ((one.labels, one.value) for one in found if one.name == f"labelserve_{name}")
-
+        version = {"model": name, "model_version": str(number)}
+        found = [
+            (sample.name.removeprefix("labelserve_model_"), sample.labels, sample.value)
+            for family in registry.collect()
+            for sample in family.samples
+            if version.items() <= sample.labels.items()
+        ]
         requests = [
             (labels["status"] == "200", int(times))
-            for labels, times in samples("requests_total")
-            if labels["route"] in routes
+            for what, labels, times in found
+            if what == "requests_total"
         ]
-        in_phases = samples("phase_duration_seconds_count")
-        seconds = samples("phase_duration_seconds_sum")
         return Totals(
             answered=sum(times for succeeded, times in requests if succeeded),
             refused=sum(times for succeeded, times in requests if not succeeded),
-            executed=sum(int(times) for one, times in in_phases if one["phase"] == "inference"),
-            images=sum(int(times) for _, times in samples("predictions_total")),
-            phases={labels["phase"]: spent for labels, spent in seconds},
+            images=sum(int(times) for what, _, times in found if what == "images_total"),
+            phases={
+                labels["phase"]: spent
+                for what, labels, spent in found
+                if what == "phase_seconds_total"
+            },
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -265,6 +324,8 @@ class Metrics:
             self.phase_seconds.labels(phase)
         for result in _LOADS:
             self.model_loads.labels(result)
+        for result in _SHADOWS:
+            self.shadow.labels(result)
 
 
 def _processes() -> list[int]:

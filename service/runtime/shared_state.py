@@ -29,8 +29,8 @@ class SharedState:
     Byte 0: draining; byte 1: SIGHUPs so far, modulo 256; byte 2: a worker could not start; byte
     3 + slot: 1 while that worker is ready, 2 when it no longer is.
 
-    ``sizing``: what the master worked out, for workers that start later too; ``last_model``,
-    ``last_keys``: the model and the digests of API keys that were read last.
+    ``sizing``: what the master worked out, for workers that start later too; ``last_models``,
+    ``last_keys``: what of the models answers, and the digests of API keys that were read last.
     """
 
     def __init__(self, slots: int, sizing: Sizing | None = None) -> None:
@@ -39,7 +39,7 @@ class SharedState:
         self._memory = mmap.mmap(-1, slots * _NUMBERS.size + 3 + slots)
         self._numbers = memoryview(self._memory)[: slots * _NUMBERS.size]
         self._shared = memoryview(self._memory)[slots * _NUMBERS.size :]
-        self.last_model = SharedBytes()
+        self.last_models = SharedBytes()
         self.last_keys = SharedBytes()
 
     @property

@@ -2,20 +2,23 @@
 
 Peak memory is arithmetic:
 
-    master + workers x (process + two models + decoders x pixels + bodies + copies)
+    master + workers x (process + models + decoders x pixels + bodies + copies + shadow)
 
-Two models, because a new one is opened beside the old one. Bodies are the request bodies that may
-be buffered; copies are the parts of the forms that are parsed at the same time. Settings that could
-not fit into the memory are lowered in a fixed order.
+Models are all versions that are open, and the largest once more, because a new file is opened
+beside the old one. Bodies are the request bodies that may be buffered; copies are the parts of the
+forms that are parsed at the same time; shadow is what is kept of answered requests, at most the
+bytes of one image. Settings that could not fit into the memory are lowered in a fixed order.
 """
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import fields, replace
 
-from service.inference.model_files import model_size
+from service.inference.errors import ModelNotFound
+from service.inference.layout import read_layout
 from service.runtime.machine import Machine
 from service.settings import Settings, SettingsError, variable_name
 
@@ -89,40 +92,58 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: not even the least settings fit.
         """
         machine = machine or Machine.measure()
-        model_bytes = model_size(settings.model)
+        for labelled in (True, False):
+            files = _model_bytes(settings.model, labelled=labelled)
+            sizing = cls._lowered(settings, machine, files)
+            if sizing.has_room(*files):
+                return replace(sizing, lowered=_differences(settings, sizing))
+        raise SettingsError(
+            f"{machine.memory / 1e6:.0f} MB of memory are too few:"
+            f" {sizing.needed_memory(*files) / 1e6:.0f} MB are the least for this model"
+        )
+
+    @classmethod
+    def _lowered(cls, settings: Settings, machine: Machine, files: tuple[int, ...]) -> "Sizing":
         sizing = cls.of(settings, machine)
         for lower in _LOWERINGS:
-            if sizing.has_room(model_bytes):
+            if sizing.has_room(*files):
                 break
-            sizing = cls.of(lower(sizing, settings, model_bytes), machine)
-        if not sizing.has_room(model_bytes):
-            raise SettingsError(
-                f"{machine.memory / 1e6:.0f} MB of memory are too few:"
-                f" {sizing.needed_memory(model_bytes) / 1e6:.0f} MB are the least for this model"
-            )
-        return replace(sizing, lowered=_differences(settings, sizing))
+            sizing = cls.of(lower(sizing, settings, files), machine)
+        return sizing
 
-    def needed_bytes(self, model_bytes: int) -> int:
-        """The peak of all processes' memory with a model file of ``model_bytes``."""
+    def needed_bytes(self, *files: int) -> int:
+        """The peak of all processes' memory with open model files of so many bytes."""
         settings = self.settings
         form = settings.largest_body + settings.max_image_bytes  # one form of many at a time
         worker = (
             PROCESS_BYTES
-            + 2 * MODEL_FACTOR * model_bytes
+            + MODEL_FACTOR * (sum(files) + max(files, default=0))
             + self.decoders * _bytes_per_pixel(settings) * settings.max_pixels
             + self.buffered_bytes
             + (self.decoders + 1) * settings.max_image_bytes
             + form
+            + (settings.max_image_bytes if settings.shadow else 0)
         )
         return MASTER_BYTES + self.workers * worker
 
-    def needed_memory(self, model_bytes: int) -> float:
+    def needed_memory(self, *files: int) -> float:
         """Bytes that a machine must have for this peak."""
-        return self.needed_bytes(model_bytes) / USABLE_SHARE
+        return self.needed_bytes(*files) / USABLE_SHARE
 
-    def has_room(self, model_bytes: int) -> bool:
-        """Whether a model file of ``model_bytes`` fits."""
-        return self.needed_memory(model_bytes) <= self.machine.memory
+    def has_room(self, *files: int) -> bool:
+        """Whether model files of so many bytes fit, all of them open."""
+        return self.needed_memory(*files) <= self.machine.memory
+
+
+def _model_bytes(path: Path, *, labelled: bool) -> tuple[int, ...]:
+    """Bytes of each model file that has to fit; none of a path that is refused when it is read.
+
+    Those of all versions with a label may make other settings smaller; what none asks for does not.
+    """
+    try:
+        return tuple(size for model in read_layout(path) for size in model.sizes(labelled=labelled))
+    except ModelNotFound:
+        return ()
 
 
 def _share(total: int, workers: int) -> int:
@@ -134,49 +155,49 @@ def _bytes_per_pixel(settings: Settings) -> int:
     return BYTES_PER_PIXEL_JPEG2000 if "JPEG2000" in settings.formats else BYTES_PER_PIXEL
 
 
-# Each takes the sizing so far, the settings that were wanted and the model file's bytes, and gives
+# Each takes the sizing so far, the settings that were wanted and the model files' bytes, and gives
 # lower settings.
-_Lowering = Callable[[Sizing, Settings, int], Settings]
+_Lowering = Callable[[Sizing, Settings, tuple[int, ...]], Settings]
 
 
-def _one_decoder(sizing: Sizing, _wanted: Settings, _model_bytes: int) -> Settings:
+def _one_decoder(sizing: Sizing, _wanted: Settings, _files: tuple[int, ...]) -> Settings:
     return replace(sizing.settings, decoders=sizing.workers)
 
 
-def _small_buffer(sizing: Sizing, _wanted: Settings, _model_bytes: int) -> Settings:
+def _small_buffer(sizing: Sizing, _wanted: Settings, _files: tuple[int, ...]) -> Settings:
     least = sizing.workers * sizing.settings.largest_body
     return replace(
         sizing.settings, max_buffered_bytes=min(sizing.settings.max_buffered_bytes, least)
     )
 
 
-def _small_batches(sizing: Sizing, wanted: Settings, model_bytes: int) -> Settings:
+def _small_batches(sizing: Sizing, wanted: Settings, files: tuple[int, ...]) -> Settings:
     settings = sizing.settings
     lowered = min(settings.max_batch_bytes, settings.max_image_bytes)
     small = Sizing.of(replace(settings, max_batch_bytes=lowered), sizing.machine)
-    return _small_buffer(small, wanted, model_bytes)
+    return _small_buffer(small, wanted, files)
 
 
 def _fewer_pixels(
-    sizing: Sizing, wanted: Settings, model_bytes: int, least: int = PHONE_PIXELS
+    sizing: Sizing, wanted: Settings, files: tuple[int, ...], least: int = PHONE_PIXELS
 ) -> Settings:
     none = Sizing.of(replace(sizing.settings, max_pixels=0), sizing.machine)
-    left = sizing.machine.memory * USABLE_SHARE - none.needed_bytes(model_bytes)
+    left = sizing.machine.memory * USABLE_SHARE - none.needed_bytes(*files)
     fitting = int(left / (sizing.workers * sizing.decoders * _bytes_per_pixel(sizing.settings)))
     return replace(sizing.settings, max_pixels=min(wanted.max_pixels, max(fitting, least)))
 
 
-def _one_worker(sizing: Sizing, wanted: Settings, model_bytes: int) -> Settings:
+def _one_worker(sizing: Sizing, wanted: Settings, files: tuple[int, ...]) -> Settings:
     one = Sizing.of(replace(sizing.settings, workers=1, decoders=1), sizing.machine)
-    small = Sizing.of(_small_buffer(one, wanted, model_bytes), sizing.machine)
-    return _fewer_pixels(small, wanted, model_bytes)
+    small = Sizing.of(_small_buffer(one, wanted, files), sizing.machine)
+    return _fewer_pixels(small, wanted, files)
 
 
-def _least(sizing: Sizing, wanted: Settings, model_bytes: int) -> Settings:
+def _least(sizing: Sizing, wanted: Settings, files: tuple[int, ...]) -> Settings:
     lowered = min(sizing.settings.max_image_bytes, LEAST_IMAGE_BYTES)
     small = Sizing.of(replace(sizing.settings, max_image_bytes=lowered), sizing.machine)
-    batches = Sizing.of(_small_batches(small, wanted, model_bytes), sizing.machine)
-    return _fewer_pixels(batches, wanted, model_bytes, LEAST_PIXELS)
+    batches = Sizing.of(_small_batches(small, wanted, files), sizing.machine)
+    return _fewer_pixels(batches, wanted, files, LEAST_PIXELS)
 
 
 # What is given up first stands first.

@@ -63,6 +63,7 @@ class Connections:
         self.settings = service.settings
         self.endpoints = endpoints
         self.admission = service.admission
+        self.traces = service.traces
         self._listeners = listeners
         self._max_connections = max_connections
         self._open: set[Connection] = set()
@@ -112,6 +113,7 @@ class Connections:
         self._flush()
         for pool in (self._openers, self._app_threads, self._scrapes):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._service.shadow.stop()
         self._service.batcher.stop()
 
     # ---- accepting ---------------------------------------------------------------------------
@@ -234,9 +236,7 @@ class Connections:
         self._flush_soon()
         if incoming.found is not None:
             context.bytes_in = len(body)
-            request = PredictRequest(
-                body, head.headers, head.query, context, incoming.found.arguments
-            )
+            request = PredictRequest(body, head.headers, head.query, context)
             done = partial(self._predicted, connection, incoming)
             self._service.batcher.submit(request, incoming.found.endpoint.read, done)
             return
@@ -254,6 +254,8 @@ class Connections:
         self.admission.leave(context)
         self.account(context, response.status)
         self._worked(connection, incoming, response)
+        if context.afterwards is not None:
+            self.loop.call_soon(context.afterwards)  # uvloop writes at the end of an iteration
 
     def _call_app(
         self,

@@ -106,6 +106,14 @@ def post_worker_init(worker: Worker) -> None:
     start_trimming()
 
 
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """In the worker, which has answered its last request: what is left of traces goes out."""
+    from service.http.current import service_of
+
+    if worker.booted and (traces := service_of(worker.wsgi).traces):
+        traces.stop()
+
+
 def child_exit(server: Arbiter, worker: Worker) -> None:
     """A worker is gone: it is not ready, and has no requests in flight."""
     number = server.slots[worker]

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import httptools
 
 from service.http.endpoints import Endpoints, Found
+from service.runtime.traces import Traces
 from service.server.messages import Fields, Head, response_bytes
 from service.serving import responses
 from service.serving.admission import Admission
@@ -118,6 +119,7 @@ class Shared(Protocol):
     settings: Settings
     endpoints: Endpoints
     admission: Admission
+    traces: Traces | None
     buffered: int  # bytes of bodies, of all connections
     stopping: bool
 
@@ -430,7 +432,7 @@ class Connection(asyncio.Protocol):
         assert head is not None  # noqa: S101
         endpoints = self._shared.endpoints
         incoming.context = context = RequestContext.begin(
-            head.method, head.headers, self._settings, head.path
+            head.method, head.headers, self._settings, head.text_path, self._shared.traces
         )
         incoming.found = found = endpoints.find(head.method, head.text_path)
         if found is None:
@@ -438,7 +440,9 @@ class Connection(asyncio.Protocol):
             return
         context.route = found.endpoint.route
         try:
-            incoming.body_limit = endpoints.check_head(found, head.path, head.headers, head.length)
+            incoming.body_limit = endpoints.check_head(
+                found, head.query, head.headers, head.length, context
+            )
         except RequestError as error:
             incoming.error = error
 

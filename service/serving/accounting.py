@@ -9,6 +9,7 @@ from service.runtime.logs import log_request
 from service.runtime.metrics import Metrics
 from service.runtime.records import RequestRecord
 from service.runtime.shared_state import WorkerSlot
+from service.runtime.traces import Traces
 from service.serving.context import RequestContext
 
 _LOG = logging.getLogger("labelserve")
@@ -22,8 +23,9 @@ class Accounting:
     that cost.
     """
 
-    def __init__(self, metrics: Metrics, slot: WorkerSlot) -> None:
+    def __init__(self, metrics: Metrics, slot: WorkerSlot, traces: Traces | None = None) -> None:
         self._metrics = metrics
+        self._traces = traces
         self._slot = slot
         self._pending: deque[RequestRecord] = deque()
         self._adding = threading.Lock()
@@ -44,13 +46,15 @@ class Accounting:
             self._slot.add_answered()
 
     def flush(self) -> None:
-        """Count and log all pending records; from any thread."""
+        """Count, log and trace all pending records; from any thread."""
         with self._flushing:  # a second caller returns when the first has counted
             records = [self._pending.popleft() for _ in range(len(self._pending))]
             try:
                 for record in records:
                     log_request(record)
                 self._metrics.observe(records)
+                if self._traces:
+                    self._traces.end(records)
             except Exception:  # noqa: BLE001  the clients get their answers all the same
                 _LOG.exception("answers could not be counted")
             self._slot.add_counted(len(records))

@@ -35,7 +35,8 @@ class UnusableKeys(Exception):
 
 def open_paths(settings: Settings) -> frozenset[str]:
     """The paths that need no key."""
-    chosen = {"/metrics": settings.open_metrics, "/model": settings.open_model}
+    chosen = {"/metrics": settings.open_metrics}
+    chosen |= dict.fromkeys(("/model", "/model/examples"), settings.open_model)
     chosen |= {settings.platform_health_route: True} if settings.platform_health_route else {}
     return frozenset(_ALWAYS_OPEN) | {path for path, is_open in chosen.items() if is_open}
 

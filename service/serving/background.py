@@ -64,6 +64,19 @@ class Background:
         with self._one_at_a_time(context), context.phase("background"):
             return task.answer(decoded.pixels, partial(self._predict, task.classifier, context))
 
+    def ask(
+        self, classifier: Classifier, pixels: NDArray[np.uint8], context: RequestContext
+    ) -> NDArray[np.float32]:
+        """A model's probabilities, float32 [labels], of one image, uint8 [height, width, 3].
+
+        Raises:
+            ClientDisconnected, DeadlineExceeded: it had no turn in time.
+            InvalidAnswer: the model has none.
+        """
+        with self._one_at_a_time(context):
+            rows = self._predict(classifier, context, pixels[None])
+        return np.asarray(rows[0], np.float32)
+
     @contextmanager
     def _one_at_a_time(self, context: RequestContext) -> Iterator[None]:
         while not self._alone.acquire(timeout=min(WATCH_SECONDS, context.remaining)):
@@ -84,7 +97,7 @@ class Background:
         ]
         rows = np.concatenate(turns)
         if not np.isfinite(rows).all():
-            log_invalid(context.request_id, classifier.card.version)
+            log_invalid(context, classifier.card.version)
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         return rows
 

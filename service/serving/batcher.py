@@ -86,7 +86,7 @@ class Batcher:
         self._waiting: deque[tuple[Decoded, Done]] = deque()
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
-        self._background = Background(pipeline, self)
+        self.background = Background(pipeline, self)
         self._threads = 0  # that need the network, where there is no event loop
         self._counting = threading.Lock()
         self.predicted = 0  # images so far, without those of background tasks
@@ -105,7 +105,7 @@ class Batcher:
         """
         task = _task(request, read)
         if isinstance(task, BackgroundTask):
-            return self._background.answer(task, request.context)
+            return self.background.answer(task, request.context)
         with self._counted():
             outcomes = self._outcomes(task, request.context)
         return _encoded(task, outcomes, request.context)
@@ -223,7 +223,7 @@ class Batcher:
         """In the one thread for it."""
         assert self._loop is not None  # noqa: S101
         try:
-            answer: Answer = self._background.answer(task, context)
+            answer: Answer = self.background.answer(task, context)
         except Exception as error:  # noqa: BLE001  the client gets an answer
             answer = error
         self._loop.call_soon(partial(done, answer))
@@ -300,12 +300,12 @@ class Batcher:
         loop.scheduled = False
         if not self._waiting:
             return
-        if self._images_per_turn:
-            _deliver(self._run_batch())
-            if self._waiting:
-                loop.schedule(self._run_on_loop)
-        else:
+        if self._next_is_slow():
             loop.network.submit(self._run_in_thread, loop)
+            return
+        _deliver(self._run_batch())
+        if self._waiting:
+            loop.schedule(self._run_on_loop)
 
     def _run_in_thread(self, loop: "_OnLoop") -> None:
         """A slow network: one image at a time, delivered on the loop."""
@@ -326,17 +326,19 @@ class Batcher:
             return self._between_turns(call, context)
         future: Future[T] = Future()
         run = partial(_settle, future, call)
-        if self._images_per_turn:
-            loop.call_soon(partial(self._between_batches, run, _ROUNDS))
-        else:
+        if context.served is not None and _is_slow(context.served.classifier):
             loop.network.submit(self._behind_waiting, run, loop)
+        else:
+            loop.call_soon(partial(self._between_batches, run, _ROUNDS))
         return awaited(future, context)
 
     def _between_batches(self, run: Callable[[], None], rounds: int) -> None:
         """On the event loop: when nothing waits, and what has arrived meanwhile was looked at."""
         loop = self._loop
         assert loop is not None  # noqa: S101
-        if rounds or self._waiting:
+        if self._next_is_slow():
+            loop.network.submit(self._behind_waiting, run, loop)
+        elif rounds or self._waiting:
             loop.call_soon(partial(self._between_batches, run, max(0, rounds - 1)))
         else:
             run()
@@ -365,25 +367,34 @@ class Batcher:
 
     # ---- for both ----------------------------------------------------------------------------
 
-    @property
-    def _images_per_turn(self) -> int:
-        """Images that the network takes in one turn; 0 if one is too slow for the event loop."""
-        seconds = self._pipeline.models.current.seconds_per_image
-        return min(self._max_batch_size, int(TURN_SECONDS / max(seconds, 1e-6)))
+    def _next_is_slow(self) -> bool:
+        """Whether the image that is next would keep an event loop for too long."""
+        try:
+            image, _ = self._waiting[0]
+        except IndexError:  # none waits, or another thread has just taken it
+            return False
+        return _is_slow(image.classifier)
 
     def _run_batch(self) -> list[tuple[Done, Outcome]]:
         """Predict what waits, as much as one turn may take."""
         batch: list[tuple[Decoded, Done]] = []
         outcomes: list[tuple[Done, Outcome]] = []
-        limit = max(1, self._images_per_turn)
-        while self._waiting and len(batch) < limit:
-            image, done = self._waiting.popleft()
+        spent = 0.0
+        while len(batch) < self._max_batch_size:
+            try:
+                image, done = self._waiting.popleft()
+            except IndexError:
+                break
             try:
                 image.context.check_wanted()
             except Exception as error:  # noqa: BLE001
                 outcomes.append((done, error))
-            else:
-                batch.append((image, done))
+                continue
+            spent += image.classifier.seconds_per_image
+            if batch and spent > TURN_SECONDS:
+                self._waiting.appendleft((image, done))
+                break
+            batch.append((image, done))
         found = self._pipeline.predict([image for image, _ in batch])
         self.predicted += len(batch)
         outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
@@ -457,6 +468,11 @@ class _OnLoop:
                 self._loop.call_soon_threadsafe(call)
 
 
+def _is_slow(classifier: Classifier) -> bool:
+    """Whether one image keeps the network for longer than a turn."""
+    return classifier.seconds_per_image > TURN_SECONDS
+
+
 def _task(request: PredictRequest, read: Read) -> Task | BackgroundTask:
     request.context.check_wanted()
     task = read(request)
@@ -468,7 +484,7 @@ def _task(request: PredictRequest, read: Read) -> Task | BackgroundTask:
 def _encoded(task: Task, outcomes: Sequence[Outcome], context: RequestContext) -> Response:
     """The answer; the operator is told of a model that has none for an image, once a request."""
     if any(isinstance(one, InvalidAnswer) for one in outcomes):
-        log_invalid(context.request_id, task.classifier.card.version)
+        log_invalid(context, task.classifier.card.version)
     return task.encode(outcomes)
 
 

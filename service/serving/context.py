@@ -3,20 +3,21 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.runtime.records import RequestRecord
+from service.runtime.records import UNMATCHED, AllHeaders, Phase, RequestRecord, Trace
+from service.runtime.traces import Traces
 from service.serving.cors import cors_headers
 from service.serving.errors import ClientDisconnected, DeadlineExceeded
 from service.serving.problems import has_error_member
+from service.serving.served import Served
 from service.settings import Settings
 
 # Kept if it cannot forge a log line, a header or a metric.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-
-UNMATCHED = "unmatched"
 
 
 class Headers(Protocol):
@@ -26,13 +27,6 @@ class Headers(Protocol):
         """The first value of a name, in whatever case it was sent."""
 
 
-class AllHeaders(Headers, Protocol):
-    """The same, where a name may be there several times."""
-
-    def getlist(self, name: str, /) -> list[str]:
-        """All values of a name."""
-
-
 @dataclass(slots=True)
 class RequestContext:
     """What is known of one request while it is answered; times in seconds of the monotonic clock.
@@ -40,8 +34,11 @@ class RequestContext:
     ``phases``, ``images``, ``top`` and ``familiarity`` are as of ``RequestRecord``. ``admitted``:
     since when admission counts it; ``background``: its work is done behind all others;
     ``abandoned``: the client has disconnected or was told that its time is over; ``ended``: when it
-    was answered. ``cors``: headers of its answer, for browsers. ``error_member``: its client reads
-    an error as one member, and no problem's members.
+    was answered. ``served``: what answers it, of a request that asks a model; it stays the same.
+    ``cors``: headers of its answer, for browsers. ``error_member``: its client reads an error as
+    one member, and no problem's members. ``keeps_pixels``: its outcomes have the pixels too;
+    ``afterwards``: called once, when its answer has gone or it has failed; it never waits.
+    ``trace``: that of a request that is traced.
     """
 
     request_id: str
@@ -61,23 +58,34 @@ class RequestContext:
     admitted: float | None = None
     background: bool = False
     abandoned: bool = False
+    keeps_pixels: bool = False
+    afterwards: Callable[[], None] | None = None
     ended: float | None = None
+    served: Served | None = None
+    trace: Trace | None = None
 
     @classmethod
     def begin(
-        cls, method: str, headers: Headers, settings: Settings, path: str = ""
+        cls,
+        method: str,
+        headers: AllHeaders,
+        settings: Settings,
+        path: str = "",
+        traces: Traces | None = None,
     ) -> "RequestContext":
         """A request whose head has just been read: its time begins.
 
-        ``path`` is empty where the head could not be read.
+        ``path`` is empty where the head could not be read; such a request is not traced.
         """
         now = time.monotonic()
+        request_id = request_id_of(headers)
         return cls(
-            request_id_of(headers),
+            request_id,
             method,
             now,
             now + settings.request_timeout,
             path,
+            trace=traces.begin(request_id, path, headers) if traces else None,
             error_member=has_error_member(path) or path == settings.platform_predict_route,
             cors=cors_headers(
                 settings.cors_origins,
@@ -106,17 +114,25 @@ class RequestContext:
                 f"the request was not answered within {self.deadline - self.started:g} s"
             )
 
-    def add_phase(self, name: str, seconds: float) -> None:
+    @property
+    def ids(self) -> dict[str, str]:
+        """By which this request is found in the log: fields of its lines."""
+        return {"request_id": self.request_id, **(self.trace.ids if self.trace else {})}
+
+    def add_phase(self, name: str, begun: float, ended: float) -> None:
         """Add to the time of a phase."""
-        self.phases[name] = self.phases.get(name, 0.0) + seconds
+        self.phases[name] = self.phases.get(name, 0.0) + (ended - begun)
+        if self.trace is not None:
+            self.trace.phases.append(Phase(name, begun, ended))
 
     def wait_since(self, moment: float) -> None:
         """Add the time since a moment of the monotonic clock to the phase ``wait``."""
-        self.add_phase("wait", time.monotonic() - moment)
+        self.add_phase("wait", moment, time.monotonic())
 
     def record(self, status: int) -> RequestRecord:
         """What monitoring is told of this request, which has ended."""
         ended = self.ended or time.monotonic()
+        model, version = (self.served.name, self.served.number) if self.served else ("", 0)
         return RequestRecord(
             request_id=self.request_id,
             method=self.method,
@@ -130,6 +146,9 @@ class RequestContext:
             top=self.top,
             familiarity=self.familiarity,
             problem=self.problem,
+            model=model,
+            version=version,
+            trace=self.trace,
         )
 
     def phase(self, name: str) -> "_Phase":
@@ -148,7 +167,7 @@ class _Phase:
         self._begun = time.monotonic()
 
     def __exit__(self, *_exception: object) -> None:
-        self._context.add_phase(self._name, time.monotonic() - self._begun)
+        self._context.add_phase(self._name, self._begun, time.monotonic())
 
 
 def request_id_of(headers: Headers) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 ANY = "*"
 
 # What a page may read besides the few headers that it always may.
-_EXPOSED = "X-Request-ID, Retry-After, Inference-Header-Content-Length"
+_EXPOSED = "X-Request-ID, X-Model-Version, Retry-After, Inference-Header-Content-Length"
 _ALLOWED = (
-    "Authorization, Content-Type, X-API-Key, X-Request-ID, Inference-Header-Content-Length,"
-    " traceparent"
+    "Authorization, Content-Type, X-API-Key, X-Request-ID, X-Canary-Key,"
+    " Inference-Header-Content-Length, traceparent"
 )
 _METHODS = "GET, HEAD, POST"
 # How long a browser may remember a preflight's answer: the longest that Chromium does.

@@ -1,178 +1,291 @@
-"""The model being served, and its replacement while requests are answered.
+"""The models that are served, and what of them answers a request.
 
-The file, or the folder that has it, is looked at every few seconds, and at once after SIGHUP. A
-changed file has to look the same twice, so that one that is being copied is left alone. Then it is
-opened beside the old model, answers its warm-up, and replaces the old one between two requests. A
-file that cannot be used is refused, once, and the old model stays. The same bytes in another file
-are no new model.
+The path of the models is looked at every few seconds, and at once after SIGHUP. What has changed is
+opened beside the old, and answers between two requests (``versions``, ``version``).
 """
 
 import logging
-from collections.abc import Mapping
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b, sha256
+from typing import Any
+
+import msgspec
 
 from service.inference.classifier import Classifier
-from service.inference.errors import ModelError, ModelTooLarge, UnknownProvider
-from service.inference.model_files import model_file, model_size, model_state, read_model
+from service.inference.errors import ModelError, ModelNotFound, ModelTooLarge
+from service.inference.layout import ModelLayout, read_layout
+from service.inference.model_files import model_file, read_model
 from service.runtime.metrics import Metrics
-from service.runtime.prometheus import NoRoom
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing
+from service.serving.catalogue import Catalogue
+from service.serving.context import Headers
 from service.serving.errors import UnknownModel
-from service.settings import PREFIX, SettingsError
+from service.serving.opener import Opener
+from service.serving.served import CANARY, Asked, Served
+from service.serving.version import Version
+from service.serving.versions import Targets, Versions
+from service.settings import variable_name
 
-# Other protocols count versions. One file is served, whatever the version on its card.
-VERSION = "1"
-# So do OVMS' clients where they want the version that answers by default.
-_VERSIONS = ("0", VERSION)
+CANARY_KEY = "X-Canary-Key"
+
+# Why files are refused, by the number of their version.
+_Refused = dict[int, ModelError]
 
 _LOG = logging.getLogger("labelserve.model")
 
 
+class _Kept(msgspec.Struct):
+    """What a worker that is replaced goes on with: where each model's labels lead, by folder.
+
+    ``data``: the bytes of the default, where there is one model that has no name of a folder.
+    """
+
+    targets: dict[str, Targets] = msgspec.field(default_factory=dict)
+    data: bytes = b""
+
+
 class Models:
-    """The model that answers. ``current`` may be replaced at any time: a request takes it once.
+    """All models of one worker. Any thread may ask; one looks at the files.
 
     Args:
-        sizing: the settings' model file, how to open it, and the memory there is.
-        last_model: the last-known-good model's bytes, which all workers share.
-        metrics: told of each model that is taken, or refused.
+        sizing: the settings' models, how to open them, and the memory there is.
+        last_models: the last-known-good ones, which all workers share.
+        metrics: told of each version that is opened, or refused.
         classifier: to answer with instead of the file.
 
     Raises:
-        ModelError: the file cannot be used, and no worker has used one before.
+        ModelError: no model can be used, and no worker has used one before.
         SettingsError: there is no such execution provider.
     """
 
     def __init__(
         self,
         sizing: Sizing,
-        last_model: SharedBytes,
+        last_models: SharedBytes,
         metrics: Metrics,
         classifier: Classifier | None = None,
     ) -> None:
         self._sizing = sizing
         self._path = sizing.settings.model
-        self._last_model = last_model
+        self._percent = sizing.settings.canary_percent
+        self._last_models = last_models
         self._metrics = metrics
-        # Before the file is read: a later change is noticed.
-        self._taken = self._seen = model_state(self._path)
-        # Digests of the bytes that answer, and of those that were refused last.
-        self._answering = self._refused = b""
-        self.current = classifier or self._first()
-        if classifier:
-            self._report(classifier)
+        self._opener = Opener(sizing, metrics)
+        self._versions: dict[str, Versions] = {}
+        self._named: Mapping[str, Versions] = {}
+        self._complaint = ""
+        self._complained = False
+        self._gone: set[str] = set()  # the folders that were missing at the last look
+        self._remembered: tuple[dict[str, Targets], bytes] = ({}, b"")
+        self._start(classifier)
+
+    # ---- for requests ------------------------------------------------------------------------
 
     @property
-    def name(self) -> str:
-        """What the model is called in ``/v1`` and ``/v2``: as set, else as its card says."""
-        return self._sizing.settings.name or self.current.card.name
+    def catalogues(self) -> Sequence[Catalogue]:
+        """What is served of each model, by their names."""
+        return tuple(versions.catalogue for versions in self._named.values())
 
-    def find(self, arguments: Mapping[str, str]) -> Classifier:
-        """The model that a path asks for.
+    def choose(self, asked: Asked, headers: Headers, request_id: str) -> Served:
+        """What answers a request for predictions, decided here alone, once for each request.
+
+        A request that names no version is answered by the model's default, or by its version with
+        the label ``canary``, for the share that ``LABELSERVE_CANARY_PERCENT`` says.
 
         Args:
-            arguments: ``name``, ``version`` and ``label`` (of a version), as far as the path has
-                them.
+            asked: the model and the version that the request names.
+            headers: may have ``X-Canary-Key``: the same key is always answered by the same version.
+            request_id: the key of a request without that header.
 
         Raises:
-            UnknownModel: none of that name is served, or not in that version.
+            UnknownModel: as of ``find``.
         """
-        current, name = self.current, self.name
-        if arguments.get("name", name) != name:
-            raise UnknownModel(f"no model {arguments['name']!r} is served here, there is {name!r}")
-        if arguments.get("version", VERSION) not in _VERSIONS:
-            raise UnknownModel(
-                f"{name!r} has no version {arguments['version']!r}, there is {VERSION!r}"
-            )
-        if "label" in arguments:
-            raise UnknownModel(f"{name!r} has no version labels, ask for version {VERSION!r}")
-        return current
+        catalogue = self.catalogue(asked)
+        served = catalogue.find(asked.version)
+        canary = catalogue.found.get(CANARY) if self._percent and not asked.version else None
+        if canary is None:
+            return served
+        key = headers.get(CANARY_KEY, "") or request_id
+        return canary if _percentile(key) < self._percent else served
+
+    def find(self, asked: Asked) -> Served:
+        """The version that is named, or the default: for what describes it, or compares with it.
+
+        Raises:
+            UnknownModel: none of that name is served, or not in that version or with that label;
+                the message says what there is.
+        """
+        return self.catalogue(asked).find(asked.version)
+
+    def catalogue(self, asked: Asked) -> Catalogue:
+        """What is served of the model that is named, or of the one that needs no name.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        named, name = self._named, asked.name
+        if not name and len(named) == 1:
+            return next(iter(named.values())).catalogue
+        found = named.get(name or self._sizing.settings.name or "")
+        if found is not None:
+            return found.catalogue
+        known = ", ".join(map(repr, named))
+        if name:
+            raise UnknownModel(f"no model {name!r} is served here, there is {known}")
+        raise UnknownModel(
+            f"several models are served here, ask for one by its path, such as"
+            f" /models/{next(iter(named))}/predict: there is {known}"
+        )
+
+    # ---- for files ---------------------------------------------------------------------------
 
     def look(self, *, now: bool = False) -> None:
-        """Look at the file once; ``now`` takes a change without waiting for a second look."""
-        state = model_state(self._path)
-        same, self._seen = state == self._seen, state
-        if state is None or state == self._taken or not (same or now):
-            return
-        self._taken = state  # a file that is refused is not opened again
-        self._replace()
-
-    def _first(self) -> Classifier:
-        """The file's model; the last-known-good one where the file cannot be used."""
+        """Look at the files once; ``now`` takes a change without waiting for a second look."""
+        if not self._path.exists():
+            return  # what is gone stays
         try:
-            return self._take(*self._read())
-        except ModelError as error:
-            data = self._last_model.load()
-            if data is None:
+            layouts = read_layout(self._path)
+        except ModelNotFound as error:
+            self._complain(error, now=now)
+            return
+        self._complaint, self._complained = "", False
+        for folder, refused in self._look(layouts, now=now).items():
+            for number, why in refused.items():
+                self._refuse(why, folder, number)
+
+    def _start(self, classifier: Classifier | None) -> None:
+        """Open all that can be opened."""
+        kept = self._kept()
+        try:
+            layouts = read_layout(self._path)
+        except ModelNotFound as error:
+            if not kept.data:
                 raise
-            self._metrics.model_loads.labels("refused").inc()
-            _LOG.error("model refused, the last-known-good one answers: %s", error)
-            self._answering = sha256(data).digest()
-            return self._open(data, self._path)
+            layouts = (ModelLayout("", self._path, {}, problems=(str(error),)),)
+        for layout in layouts:
+            targets = kept.targets.get(layout.name)
+            data = b"" if layout.name else kept.data
+            self._versions[layout.name] = Versions(layout.name, self._opener, targets, data)
+        if classifier is not None:
+            self._versions[layouts[0].name].use(classifier, self._path)
+        found = self._look(layouts, now=True)
+        errors = [why for layout in layouts for why in self._versions[layout.name].missing(layout)]
+        if len(errors) == len(layouts):
+            raise errors[0]
+        for folder, refused in found.items():
+            for number, why in refused.items():
+                self._refuse(why, folder, number)
+        name = self._sizing.settings.name
+        if name and len(self._named) > 1 and name not in self._named:
+            _LOG.warning(
+                "%s=%s is none of the models, so paths without a name get a 404: there is %s",
+                variable_name("name"),
+                name,
+                ", ".join(self._named),
+            )
 
-    def _replace(self) -> None:
-        before = self.current.card
-        try:
-            data, file = self._read()
-            if self._is_known(data):
-                return
-            classifier = self._take(data, file)
-        except ModelError as error:
-            self._metrics.model_loads.labels("refused").inc()
-            fields = {"version_kept": before.version}
-            _LOG.error("new model refused: %s", error, extra={"fields": fields})
+    def _complain(self, error: ModelError, *, now: bool) -> None:
+        """Once, about what was there at two looks, or is to be taken at once."""
+        same, self._complaint = str(error) == self._complaint, str(error)
+        self._complained &= same
+        if not self._complained and (same or now):
+            self._complained = True
+            for folder in self._versions:
+                self._refuse(error, folder)
+
+    def _refuse(self, error: ModelError, folder: str, number: int = 0) -> None:
+        """Count and log what is refused: a version's file, or the folder that has them all."""
+        self._metrics.model_loads.labels("refused").inc()
+        default = self._versions[folder].catalogue.default
+        fields: dict[str, Any] = {"model": folder} if folder else {}
+        fields |= {"model_version": number} if number else {}
+        fields |= {"version_kept": default.classifier.card.version} if default else {}
+        _LOG.error("new model refused: %s", error, extra={"fields": fields})
+
+    def _look(self, layouts: Sequence[ModelLayout], *, now: bool) -> dict[str, _Refused]:
+        """Look at all models, and have what is served of them known."""
+        for layout in layouts:
+            if layout.name not in self._versions:
+                self._versions[layout.name] = Versions(layout.name, self._opener)
+        full = self._full(layouts)
+        refused = {
+            layout.name: self._versions[layout.name].look(layout, full[layout.name], now=now)
+            for layout in layouts
+        }
+        self._forget({layout.name for layout in layouts}, now=now)
+        self._named = {
+            versions.catalogue.name: versions for _, versions in sorted(self._versions.items())
+        }
+        defaults = [one.default for one in self.catalogues if one.default is not None]
+        self._metrics.show_defaults(
+            [(served.name, served.classifier.card.version) for served in defaults]
+        )
+        self._remember()
+        return refused
+
+    def _forget(self, there: Collection[str], *, now: bool) -> None:
+        """Drop the models that are gone at two looks, while another one can answer."""
+        gone = self._versions.keys() - there
+        if any(self._versions[folder].catalogue.default for folder in there):
+            for folder in gone if now else gone & self._gone:
+                del self._versions[folder]
+        self._gone = gone
+
+    def _full(self, layouts: Sequence[ModelLayout]) -> dict[str, dict[int, ModelTooLarge]]:
+        """The versions of each model that there is no memory for, and why.
+
+        What answers by default and what has a label comes first, then what has the higher number.
+        """
+        wanted = [
+            (not self._versions[layout.name].is_wanted(number, layout), -number, size, layout)
+            for layout in layouts
+            for number, size in self._versions[layout.name].sizes(layout).items()
+        ]
+        sizing, memory = self._sizing, self._sizing.machine.memory / 1e6
+        found: dict[str, dict[int, ModelTooLarge]] = {layout.name: {} for layout in layouts}
+        fitting: list[int] = []
+        for _, minus, size, layout in sorted(wanted, key=lambda one: one[:2]):
+            if sizing.has_room(*fitting, size):
+                fitting.append(size)
+                continue
+            others = f" with the {len(fitting)} that come before it" if fitting else ""
+            found[layout.name][-minus] = ModelTooLarge(
+                f"model {layout.versions.get(-minus, layout.path)} needs"
+                f" {sizing.needed_memory(*fitting, size) / 1e6:.0f} MB of memory{others},"
+                f" and there are {memory:.0f} MB"
+            )
+        return found
+
+    # ---- for workers that are replaced -------------------------------------------------------
+
+    def _remember(self) -> None:
+        """Have a worker that replaces this one answer with the same."""
+        targets = {folder: versions.targets for folder, versions in self._versions.items()}
+        default = self._versions[""].default if "" in self._versions else None
+        remembered = targets, b"" if default is None else default.digest
+        if remembered == self._remembered:
             return
-        self.current = classifier
-        card = classifier.card
-        fields = {"name": card.name, "version": card.version, "version_before": before.version}
-        _LOG.info("new model answers", extra={"fields": fields})
+        self._remembered = remembered
+        data = b"" if default is None else self._bytes_of(default)
+        self._last_models.store(msgspec.msgpack.encode(_Kept(targets, data)))
 
-    def _is_known(self, data: bytes) -> bool:
-        """Whether these bytes answer already, or were refused just now."""
-        digest = sha256(data).digest()
-        known = digest in (self._answering, self._refused)
-        self._refused = b"" if digest == self._answering else digest  # until they are taken
-        return known
+    def _bytes_of(self, version: Version) -> bytes:
+        """What answers, from its file or from what is kept; empty if it is nowhere any more."""
+        with suppress(ModelError):
+            data = read_model(model_file(version.path))
+            if sha256(data).digest() == version.digest:
+                return data
+        data = self._kept().data
+        return data if sha256(data).digest() == version.digest else b""
 
-    def _report(self, classifier: Classifier) -> None:
-        card = classifier.card
-        try:
-            self._metrics.use_model(card.name, card.version, card.labels)
-        except NoRoom as error:
-            self._refused = b""  # later there may be room
-            raise ModelTooLarge(f"its labels need more room for metrics: {error}") from error
+    def _kept(self) -> _Kept:
+        stored = self._last_models.load()
+        return _Kept() if stored is None else msgspec.msgpack.decode(stored, type=_Kept)
 
-    def _read(self) -> tuple[bytes, Path]:
-        """The model file's bytes, and where it is."""
-        file = model_file(self._path)
-        self._check_room(file)
-        return read_model(file), file
 
-    def _take(self, data: bytes, file: Path) -> Classifier:
-        """Open these bytes, and keep them as the last-known-good model."""
-        classifier = self._open(data, file)
-        self._answering, self._refused = sha256(data).digest(), b""
-        self._last_model.store(data)
-        return classifier
-
-    def _check_room(self, file: Path) -> None:
-        size = model_size(file)
-        if not self._sizing.has_room(size):
-            needed, memory = self._sizing.needed_memory(size), self._sizing.machine.memory
-            raise ModelTooLarge(
-                f"model file {file} needs {needed / 1e6:.0f} MB of memory,"
-                f" and there are {memory / 1e6:.0f} MB"
-            )
-
-    def _open(self, data: bytes, file: Path) -> Classifier:
-        """Open a model, and report it: one whose metrics have no room is not used."""
-        providers = self._sizing.settings.providers
-        try:
-            classifier = Classifier.open(
-                data, file, threads=self._sizing.inference_threads, providers=providers
-            )
-        except UnknownProvider as error:
-            raise SettingsError(f"{PREFIX}PROVIDERS={','.join(providers)}: {error}") from error
-        self._report(classifier)
-        return classifier
+def _percentile(key: str) -> float:
+    """Where a key stands among all keys, 0 to 100: the same in every process, and spread evenly."""
+    digest = blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 * 100

@@ -8,7 +8,7 @@ together.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
@@ -22,8 +22,8 @@ from service.inference.explanation import Predict
 from service.inference.imaging import ImageLimits, OpenedImage, open_image
 from service.serving.context import Headers, RequestContext
 from service.serving.errors import BodyTooLarge, UnsupportedCoding
-from service.serving.models import Models
 from service.serving.responses import Response
+from service.serving.served import Served
 from service.serving.uploads import check_image_bytes
 from service.settings import Settings
 
@@ -39,16 +39,18 @@ OF_ONE_IMAGE = (ImageError, InvalidAnswer, BodyTooLarge, UnsupportedCoding)
 
 
 class PredictRequest(NamedTuple):
-    """A whole request for predictions.
-
-    ``query`` is the raw query string; ``arguments`` are what the route's path has found, by name.
-    """
+    """A whole request for predictions. ``query`` is the raw query string."""
 
     body: bytes
     headers: Headers
     query: str
     context: RequestContext
-    arguments: Mapping[str, str]
+
+    @property
+    def served(self) -> Served:
+        """What answers it, as it was chosen when the request's head was there."""
+        assert self.context.served is not None, "Endpoints.check_head comes first"  # noqa: S101
+        return self.context.served
 
 
 # An image as a request holds it: a file's bytes, pixels (uint8 [height, width, 3], RGB, of the
@@ -60,11 +62,13 @@ class Answered(NamedTuple):
     """What the model says of one image.
 
     ``row``: its probabilities, float32 [labels]. ``familiarity``: in 0..1, None of a model without
-    it.
+    it. ``pixels``: what the network was given, uint8 [height, width, 3], where the request's
+    context keeps them.
     """
 
     row: NDArray[np.float32]
     familiarity: float | None
+    pixels: NDArray[np.uint8] | None = None
 
 
 # What became of one image: its answer, or what failed.
@@ -142,13 +146,11 @@ class Pipeline:
     """The phases, within the settings' limits. Any thread may run them.
 
     Args:
-        models: the model that answers.
         settings: the limits on images.
         decoders: how many large images may be decoded at the same time.
     """
 
-    def __init__(self, models: Models, settings: Settings, decoders: int) -> None:
-        self.models = models
+    def __init__(self, settings: Settings, decoders: int) -> None:
         self._max_image_bytes = settings.max_image_bytes
         self._image_limits = ImageLimits(max_pixels=settings.max_pixels, formats=settings.formats)
         # Decoding is what takes memory: its threads are the bound. A semaphore would not be fair to
@@ -247,7 +249,7 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
     """What one model answers to N images."""
     begun = time.monotonic()
     outputs = images[0].classifier.run(np.stack([image.pixels for image in images]))
-    spent = time.monotonic() - begun
+    ended = time.monotonic()
     waited: dict[int, float] = {}
     contexts: dict[int, RequestContext] = {}
     for image in images:  # a form's images share one context, and its time passes once
@@ -255,14 +257,14 @@ def _outputs(images: Sequence[Decoded]) -> Outputs:
         wait = begun - image.since
         waited[id(image.context)] = max(wait, waited.get(id(image.context), 0.0))
     for key, context in contexts.items():
-        context.add_phase("inference", spent)
-        context.add_phase("wait", waited[key])
+        context.add_phase("wait", begun - waited[key], begun)
+        context.add_phase("inference", begun, ended)
     return outputs
 
 
-def log_invalid(request_id: str, version: str) -> None:
+def log_invalid(context: RequestContext, version: str) -> None:
     """Tell the operator that a model's answer to a request was none."""
-    fields = {"request_id": request_id, "version": version}
+    fields = {**context.ids, "version": version}
     _LOG.error("the model answered with NaN or infinity", extra={"fields": fields})
 
 
@@ -278,7 +280,8 @@ def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:
             context.top.append((classifier.card.labels[label], float(row[label])))
             if share is not None:
                 context.familiarity.append((share, classifier.is_unfamiliar(share)))
-            outcomes.append(Answered(row, share))
+            pixels = image.pixels if context.keeps_pixels else None
+            outcomes.append(Answered(row, share, pixels))
         else:
             outcomes.append(InvalidAnswer("the model answered this image with NaN or infinity"))
     return outcomes

@@ -18,6 +18,9 @@ from service.serving.problems import (
 
 _LOG = logging.getLogger("labelserve")
 
+# Which version of its model has answered, or would have.
+MODEL_VERSION = "X-Model-Version"
+
 JSON = {"Content-Type": "application/json"}
 
 # What security scanners expect of an API: no answer is a page, a script or to be cached.
@@ -40,7 +43,10 @@ class Response(NamedTuple):
 
 def common_headers(context: RequestContext) -> dict[str, str]:
     """What every response carries besides its own headers."""
-    return {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
+    headers = {"X-Request-ID": context.request_id, **SECURITY_HEADERS, **context.cors}
+    if context.served is not None:
+        headers[MODEL_VERSION] = str(context.served.number)
+    return headers
 
 
 def json_response(content: Any) -> Response:
@@ -61,8 +67,7 @@ def error_response(error: Exception, context: RequestContext) -> Response:
     """
     if isinstance(error, RequestError | ImageError | InvalidAnswer):
         return _problem_response(problem_of(error, context.request_id), context)
-    fields = {"request_id": context.request_id}
-    _LOG.error("unexpected error", exc_info=error, extra={"fields": fields})
+    _LOG.error("unexpected error", exc_info=error, extra={"fields": context.ids})
     return status_response(500, "an unexpected error; the log has it by this request's id", context)
 
 

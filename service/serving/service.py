@@ -1,6 +1,7 @@
 """The composition root: builds the parts of one worker's service, and gives each what it needs."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from service.runtime.logs import count_drops
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import WorkerSlot, current_slot
 from service.runtime.sizing import Sizing
+from service.runtime.traces import Traces, traces_wanted
 from service.serving.accounting import Accounting
 from service.serving.admission import Admission
 from service.serving.auth import Auth
@@ -16,7 +18,8 @@ from service.serving.batcher import Batcher
 from service.serving.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
-from service.settings import Settings
+from service.serving.shadow import Shadow
+from service.settings import PREFIX, Settings
 
 _LOG = logging.getLogger("labelserve")
 
@@ -33,6 +36,8 @@ class Service:
     admission: Admission
     accounting: Accounting
     batcher: Batcher
+    shadow: Shadow
+    traces: Traces | None
 
     @property
     def settings(self) -> Settings:
@@ -47,11 +52,11 @@ class Service:
         slot: WorkerSlot | None = None,
         routes: Sequence[str] = (),
     ) -> "Service":
-        """Build all parts, and open the model.
+        """Build all parts, and open the models.
 
         Args:
             settings: by default those of the process's shared state, else of the environment.
-            classifier: to answer with instead of the settings' model file.
+            classifier: to answer with instead of the settings' models.
             slot: the worker's slot, by default the one that gunicorn's hooks gave.
             routes: those whose metrics exist from the start.
 
@@ -67,14 +72,18 @@ class Service:
         reasons = [kind.slug for kind in KINDS.values()]
         metrics = Metrics(state, sizing.machine.memory, routes, reasons)
         count_drops(metrics.log_lines_dropped.inc)
-        models = Models(sizing, state.last_model, metrics, classifier)
+        models = Models(sizing, state.last_models, metrics, classifier)
         if slot.number == 0:  # the other workers would say the same
-            _LOG.info("inference by %s", ", ".join(models.current.providers))
+            answering = next(one.default for one in models.catalogues if one.default is not None)
+            _LOG.info("inference by %s", ", ".join(answering.classifier.providers))
+            _tell_of_shadow(settings.shadow, models)
         auth = Auth(settings, state.last_keys)
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
-        pipeline = Pipeline(models, settings, sizing.decoders)
+        traces = Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
+        pipeline = Pipeline(settings, sizing.decoders)
+        batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
             sizing=sizing,
             slot=slot,
@@ -82,6 +91,20 @@ class Service:
             models=models,
             auth=auth,
             admission=admission,
-            accounting=Accounting(metrics, slot),
-            batcher=Batcher(pipeline, sizing.max_batch_size),
+            accounting=Accounting(metrics, slot, traces),
+            batcher=batcher,
+            traces=traces,
+            shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
+        )
+
+
+def _tell_of_shadow(wanted: str | None, models: Models) -> None:
+    """Warn of a shadow that compares nothing: a label may lead to another version later."""
+    found = [(one.found.get(wanted), one.default) for one in models.catalogues] if wanted else []
+    if wanted and all(other in (None, default) for other, default in found):
+        _LOG.warning(
+            "%sSHADOW=%s names no version beside the one that answers: nothing is compared until"
+            " it does",
+            PREFIX,
+            wanted,
         )

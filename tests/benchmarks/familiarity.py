@@ -9,9 +9,10 @@ and textures and noise that are made here. All are brought to the model's size a
 of quality 75 with 4:2:0, as the training images are: otherwise the codec would tell them apart. The
 sets are left in `--sets`, a folder each, for `python -m training familiarity --strangers`.
 
-    python -m tests.benchmarks.familiarity --data PATH --near MINUTES --sets FOLDER
+    python -m tests.benchmarks.familiarity --data PATH --near [MINUTES] --sets FOLDER
 
 Near: trains on six of ten labels, for so long, and asks for images of the other four; five times.
+Models that are in the folder already are not trained again; without MINUTES, none is trained.
 
 Of each set: AUROC, and the share of strangers that pass where 95 % of the labels' images do.
 """
@@ -259,38 +260,50 @@ def far(classifier: Classifier, data: Path, sets: Path) -> Iterator[str]:
 
 
 def near(data: Path, minutes: float, folder: Path) -> Iterator[str]:
-    """Rows for models of six labels, against the test images of the other four."""
-    labels = list_images(parts(data)["test"]).labels
+    """Rows for models of six labels, against the test images of the other four.
+
+    A split without a model is trained for so many minutes, or left out and named if there are none.
+    """
+    test = parts(data)["test"]
+    labels = list_images(test).labels
     yield HEAD
     for number in range(_SPLITS):
         chosen = np.random.default_rng(number).permutation(labels)
-        run = folder / f"split-{number}"
-        for part in ("train", "test"):
-            (run / "known" / part).mkdir(parents=True, exist_ok=True)
-            for label in chosen[:_KNOWN_LABELS]:
-                link = run / "known" / part / label
-                if not link.exists():
-                    link.symlink_to((parts(data)[part] / label).resolve())
-        if not (run / "model.onnx").exists():
-            config = TrainConfig(
-                dataset="folder",
-                data=run / "known",
-                architecture="small",
-                batch_size=512,
-                learning_rate=0.1,
-                epochs=60,
-                max_minutes=minutes,
-                output=run / "model.onnx",
-            )
-            train(config, restart=True)
-        classifier = Classifier.load(run / "model.onnx")
-        test = parts(data)["test"]
+        model = folder / f"split-{number}" / "model.onnx"
+        if not model.exists():
+            if not minutes:
+                sys.stderr.write(f"there is no {model}: --near MINUTES trains it\n")
+                continue
+            train_near(data, [*chosen[:_KNOWN_LABELS]], minutes, model)
+        classifier = Classifier.load(model)
         files = [
             [file for label in some for file in sorted((test / label).iterdir())]
             for some in (chosen[:_KNOWN_LABELS], chosen[_KNOWN_LABELS:])
         ]
         known, unknown = (Scores.of(classifier, paths, "test images") for paths in files)
         yield row(", ".join(chosen[_KNOWN_LABELS:]), known, unknown)
+
+
+def train_near(data: Path, labels: list[str], minutes: float, model: Path) -> None:
+    """Train on these labels alone."""
+    known = model.with_name("known")
+    for part in ("train", "test"):
+        (known / part).mkdir(parents=True, exist_ok=True)
+        for label in labels:
+            link = known / part / label
+            if not link.exists():
+                link.symlink_to((parts(data)[part] / label).resolve())
+    config = TrainConfig(
+        dataset="folder",
+        data=known,
+        architecture="small",
+        batch_size=512,
+        learning_rate=0.1,
+        epochs=60,
+        max_minutes=minutes,
+        output=model,
+    )
+    train(config, restart=True)
 
 
 def main() -> None:
@@ -306,7 +319,14 @@ def main() -> None:
     parser.add_argument(
         "--others", type=Path, nargs="+", default=[], help="folders of images, more far sets"
     )
-    parser.add_argument("--near", type=float, metavar="MINUTES", help="train for the near sets")
+    parser.add_argument(
+        "--near",
+        type=float,
+        nargs="?",
+        const=0.0,
+        metavar="MINUTES",
+        help="the near sets; each model that is missing is trained for so long",
+    )
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     chosen = parser.parse_args()
     if chosen.near is not None:

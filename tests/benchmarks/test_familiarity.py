@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from tests.benchmarks import familiarity
-from tests.benchmarks.familiarity import MADE_SETS, Scores, row, write_set
+from tests.benchmarks.familiarity import HEAD, MADE_SETS, Scores, near, row, write_set
 
 
 @pytest.mark.parametrize("name", MADE_SETS)
@@ -28,3 +28,16 @@ def test_a_row_of_the_table() -> None:
     strangers = Scores(np.array([0.0, 0.0, 0.04, 0.5]), np.full(4, 0.9))
     found = [cell.strip() for cell in row("some", known, strangers).strip("|\n ").split("|")]
     assert found == ["some", "4", "0.865", "0.25", "0.500", "1.00", "0.50"]
+
+
+def test_near_sets_without_minutes_train_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in "abcdefghij":
+        for part in ("train", "test"):
+            folder = tmp_path / "data" / part / label
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(folder / "0.png")
+    assert [*near(tmp_path / "data", 0.0, tmp_path / "sets")] == [HEAD]
+    assert capsys.readouterr().err.count("--near MINUTES trains it") == 5
+    assert not (tmp_path / "sets").exists()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from service.inference.contract import Figures
+from service.inference.contract import Example, Figures, ReliabilityBin
 from tests.clients.conftest import run
 from tests.environments import python_with
 from tests.images import encode
@@ -22,15 +22,30 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).with_name("browser.py")
 PACKAGES = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
 KEY = "a-key"
-FIGURES = Figures("test", 2000, 0.9, 0.0102, None, {})
+CURVE = (
+    ReliabilityBin(0.3, 0.5, 0.64, 1000),
+    ReliabilityBin(0.7, 0.8, 0.8, 500),
+    ReliabilityBin(0.9, 0.95, 1.0, 500),
+)
+FIGURES = Figures("test", 2000, 0.9, 0.0102, None, {}, CURVE)
 COLOURS = {"red": (150, 100, 100), "green": (100, 150, 100), "blue's": (100, 100, 150)}
+
+
+def example(name: str) -> Example:
+    image = base64.b64encode(encode(Image.new("RGB", (8, 8), COLOURS[name]), "PNG"))
+    return Example(name.removesuffix("'s"), f"data:image/png;base64,{image.decode()}")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A model with eight labels, five of which are nothing's."""
     labels = (*LABELS, "white", "black", "grey", "pink", "brown")
-    card = msgspec.structs.replace(make_card(labels, resize="crop"), figures=FIGURES)
+    card = msgspec.structs.replace(
+        make_card(labels, resize="crop"),
+        schema=2,
+        figures=FIGURES,
+        examples=(*map(example, COLOURS), *[example("red")] * 7),
+    )
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     model = write_model(path, card, make_graph(len(labels)))
     with start_server(model, api_keys=KEY, root_path="/try/it") as running:

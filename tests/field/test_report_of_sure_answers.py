@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.inference.contract import ReliabilityBin
 from service.inference.explanation import importance
 from training.report import charts, rendering
-from training.report.counting import Bin
 
 
 def sure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -46,7 +46,7 @@ def test_the_axes_of_calibration_end_at_one(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(charts, "draw", draw)
 
     for low in (0.31, 0.62, 0.93, 0.985):
-        charts.reliability([Bin(low, 1.0, 9), Bin(0.999, 1.0, 9)])
+        charts.reliability([ReliabilityBin(each, each, 1.0, 9) for each in (low, 0.999)])
 
     assert ends
     assert ends == pytest.approx([1.0] * len(ends))

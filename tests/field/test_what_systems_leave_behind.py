@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.inference.image_files import LEFTOVERS
 from service.inference.imaging import decode_image
 from tests.cifar10 import cifar_test_jpegs
 from tests.images import encode, photograph
 from tests.training.conftest import fill_folder, image_file
 from training.config import TrainConfig
-from training.data.entries import LEFTOVERS
 from training.data.folders import list_images, list_splits
 from training.data.loading import load
 from training.data.record import LEFT_OUT

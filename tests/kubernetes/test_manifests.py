@@ -1,7 +1,11 @@
 """The manifests: against Kubernetes' own schemas, and against what the service really does."""
 
 import copy
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +13,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.batch.processes import processes_for
 from service.http.app import create_app
 from service.inference.classifier import Classifier
+from service.inference.model_files import model_size
 from service.runtime.machine import Machine
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import SharedState
 from service.runtime.sizing import IN_FLIGHT_PER_CORE, Sizing
-from service.settings import Settings, variable_name
+from service.settings import DEFAULT_MODEL, Settings, variable_name
 from tests.server import ROOT
 
 FOLDER = ROOT / "docker" / "kubernetes"
@@ -271,3 +277,35 @@ def test_service_monitor_finds_the_service(routes: set[str]) -> None:
     assert service["metadata"]["labels"][spec["jobLabel"]] == "labelserve"
     alerts = (ROOT / "docker" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
     assert 'up{job="labelserve"}' in alerts
+
+
+def test_the_jobs_shards_are_those_of_its_pods(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command is run as a pod would: each image is answered once, and status 1 is success."""
+    spec = load(FOLDER / "offline" / "job.yaml")["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"  # a failure policy needs it
+    (container,) = spec["template"]["spec"]["containers"]
+    shell, flag, command = container["command"]
+    images, answers = tmp_path / "images", tmp_path / "answers"
+    images.mkdir()
+    answers.mkdir()
+    for number in range(40):
+        (images / f"{number}.jpg").write_bytes(b"broken")
+    command = command.replace("models/default.onnx", str(tiny_model))
+    command = command.replace(" /images", f" {images}").replace(" /answers", f" {answers}")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    for index in range(spec["completions"]):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        subprocess.run([shell, flag, command], cwd=ROOT, check=True)
+    rows = [line for file in answers.glob("*.jsonl") for line in file.read_text().splitlines()]
+    assert sorted(json.loads(row)["file"] for row in rows) == sorted(map(str, images.iterdir()))
+    assert len([*answers.glob("*.jsonl")]) == spec["completions"]
+
+
+def test_the_job_has_memory_for_its_processes() -> None:
+    (container,) = load(FOLDER / "offline" / "job.yaml")["spec"]["template"]["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    machine = Machine(int(limits["cpu"]), int(limits["memory"].removesuffix("Gi")) << 30)
+    assert processes_for(machine, model_size(DEFAULT_MODEL)) == machine.cores

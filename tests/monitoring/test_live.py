@@ -67,9 +67,12 @@ def watched(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("monitoring")
-    model = write_with_familiarity(folder / "model.onnx")
-    settings = {"workers": 2, "max_in_flight": 2, "model_poll_seconds": 0.3}
-    with start_server(model, **settings) as server:
+    for number in ("1", "2"):
+        (folder / "versions" / number).mkdir(parents=True)
+        model = write_with_familiarity(folder / "versions" / number / "model.onnx")
+    # The highest version answers, and the other one is asked too.
+    settings = {"workers": 2, "max_in_flight": 2, "model_poll_seconds": 0.3, "shadow": "1"}
+    with start_server(folder / "versions", shadow_percent=100, **settings) as server:
         target = f"127.0.0.1:{server.port}"
         with start_prometheus(prometheus_program, folder, target, WINDOW) as prometheus:
             assert eventually(lambda: prometheus.query("labelserve_ready"))
@@ -87,12 +90,12 @@ def _swap_models(server: Server, model: Path) -> None:
     """A good one, which is taken up, then a broken one, which is refused; by both workers."""
     beside = model.with_suffix(".new")
     write_with_familiarity(beside, version="test-2").replace(model)
-    assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 4)
+    assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 6)
     beside.write_bytes(b"no model")
     beside.replace(model)
     assert eventually(lambda: server.metric("labelserve_model_loads_total", result="refused") == 2)
     write_with_familiarity(beside, version="test-2").replace(model)
-    assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 6)
+    assert eventually(lambda: server.metric("labelserve_model_loads_total", result="loaded") == 8)
 
 
 def _kill_a_worker(server: Server) -> None:
@@ -135,8 +138,8 @@ def test_what_happened_to_workers_and_models_is_seen(watched: Watched) -> None:
     prometheus = watched.prometheus
     assert prometheus.value("labelserve_worker_restarts_total") == 1
     assert prometheus.value('labelserve_model_loads_total{result="refused"}') == 2
-    # Two at the start, two swaps of two, and the one of the worker that took over.
-    assert prometheus.value('labelserve_model_loads_total{result="loaded"}') == 7
+    # Two versions of two workers, two swaps of two, and two of the worker that took over.
+    assert prometheus.value('labelserve_model_loads_total{result="loaded"}') == 10
     ((labels, _),) = prometheus.query("labelserve_model_info == 1")
     assert labels["version"] == "test-2"
     assert prometheus.value("labelserve_ready") == 1

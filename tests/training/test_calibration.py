@@ -1,8 +1,19 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature
+from service.inference.contract import ReliabilityBin
+from training.calibration import (
+    COLDEST,
+    HOTTEST,
+    calibration_error,
+    equal_mass,
+    fit_temperature,
+    reliability,
+)
 
 
 def sampled(images: int, labels: int = 5) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -75,3 +86,69 @@ def test_over_and_under_confidence_in_different_bins_do_not_cancel() -> None:
 
 def test_fewer_images_than_bins() -> None:
     assert calibration_error(np.array([[0.7, 0.3]]), np.array([0])) == pytest.approx(0.3)
+
+
+Curve = tuple[ReliabilityBin, ...]
+
+
+def require_these(bins: Curve, confidence: NDArray[Any], is_right: NDArray[np.bool_]) -> None:
+    """All images are in the bins, and each bin says what is so of its own."""
+    assert sum(each.images for each in bins) == len(confidence)
+    ends = [each.lowest for each in bins[1:]] + [2.0]
+    for each, end in zip(bins, ends, strict=True):
+        inside = (confidence >= each.lowest) & (confidence < end)
+        assert inside.sum() == each.images
+        assert each.mean == pytest.approx(confidence[inside].mean())
+        assert each.right == pytest.approx(is_right[inside].mean())
+
+
+def test_bins_of_equal_mass() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.permutation(np.linspace(0.3, 0.9, 1000))
+    is_right = rng.uniform(size=1000) < confidence
+
+    bins = equal_mass(confidence, is_right)
+
+    assert len(bins) == 15
+    assert {each.images for each in bins} == {66, 67}
+    require_these(bins, confidence, is_right)
+    assert [each.images for each in equal_mass(confidence[:2], is_right[:2])] == [1, 1]
+
+
+def test_answers_that_are_hardly_sure_are_told_apart_by_tenths() -> None:
+    """One in fifteen of them would be a bin from 25 to 60 %, as of the default model."""
+    rng = np.random.default_rng(0)
+    unsure, sure = rng.uniform(0.25, 0.6, 700), rng.uniform(0.99, 1, 9300)
+    confidence = rng.permutation(np.concatenate([unsure, sure]))
+    is_right = rng.uniform(size=10_000) < confidence
+
+    bins = reliability(confidence, is_right)
+
+    first = [each.lowest for each in bins[:4]]
+    assert first == pytest.approx([0.25, 0.3, 0.4, 0.5], abs=0.01)
+    assert 14 <= len(bins) <= 25
+    require_these(bins, confidence, is_right)
+
+
+def test_a_bin_of_few_images_is_joined_with_its_neighbour() -> None:
+    confidence = np.linspace(0.3, 0.9, 170)
+    is_right = confidence > 0.5
+    bins = reliability(confidence, is_right)
+    assert len(bins) in (2, 3)
+    assert min(each.images for each in bins) >= 50
+    require_these(bins, confidence, is_right)
+    assert len(reliability(confidence[:50], is_right[:50])) == 1
+    assert reliability(confidence[:49], is_right[:49]) == ()
+
+
+@pytest.mark.parametrize("curve", [equal_mass, reliability])
+def test_equally_sure_answers_are_in_one_bin(curve: Callable[..., Curve]) -> None:
+    """Whatever order they come in: half of them are right, and no part of them is better."""
+    confidence = np.repeat([0.6, 1.0], [100, 900])
+    is_right = np.arange(1000) % 2 == 0
+    for order in (np.arange(1000), np.argsort(is_right, kind="stable")):
+        bins = curve(confidence[order], is_right[order])
+        assert [(each.lowest, each.right, each.images) for each in bins] == [
+            (0.6, 0.5, 100),
+            (1.0, 0.5, 900),
+        ]

@@ -90,11 +90,12 @@ def test_help_tells_what_the_images_decide() -> None:
     assert named == chosen
 
 
-def test_there_are_at_most_37_options() -> None:
-    """The last one is --backbone: no choice of --architecture, as only Keras knows the names."""
+def test_there_are_at_most_38_options() -> None:
+    """The last ones are --backbone, whose names only Keras knows, and --examples, which only the
+    images' owner can decide."""
     flags = ("--config", "--resume", "--restart")
 
-    assert len(dataclasses.fields(TrainConfig)) + len(flags) <= 37
+    assert len(dataclasses.fields(TrainConfig)) + len(flags) <= 38
 
 
 @pytest.mark.parametrize("size", ["large", "32x", "x32", "3x3x3"])

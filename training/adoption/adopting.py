@@ -33,9 +33,14 @@ from training.calibration import fit_temperature, logits_of, softmax
 from training.config import publishable
 from training.data.dataset import Split
 from training.errors import AdoptionError, ConfigError
-from training.export import cards
+from training.export import cards, examples
 from training.export.answers import Answers, ask
-from training.export.evaluation import accuracy_text, familiarity_text, figures
+from training.export.evaluation import (
+    accuracy_text,
+    examples_text,
+    familiarity_text,
+    figures,
+)
 from training.export.familiarity import tried
 from training.export.retrofit import halves, sample
 from training.progress import say
@@ -58,6 +63,8 @@ def adopt(options: argparse.Namespace, words: list[str]) -> ModelCard:
     output: Path = options.output
     if output.exists() and Path(options.source).exists() and output.samefile(options.source):
         raise ConfigError(f"--output: {output} is the model itself, which stays as it is")
+    if options.examples and options.data is None:
+        raise ConfigError("--examples: they are images of --data, which is not given")
     require_writable(output)
     folder = None if options.data is None else Folder(options.data)
     source = sources.opened(options.source, options.size)
@@ -69,6 +76,9 @@ def adopt(options: argparse.Namespace, words: list[str]) -> ModelCard:
     with drafted(output) as draft:
         card = _written(form, card, parity, draft)
         if folder is not None:
+            if options.examples:
+                some = examples.of_listing(folder.listing, card.input)
+                card = msgspec.structs.replace(card, examples=some)
             card = _measured(form, card, draft, folder)
     _announce(card, output)
     return card
@@ -147,7 +157,7 @@ def _card(source: Source, plan: Plan, options: argparse.Namespace, words: list[s
     """The card but for its version and figures."""
     height, width = plan.size.value
     return ModelCard(
-        schema=1,
+        schema=2,
         name=options.name or source.name,
         version=UNKNOWN,
         labels=plan.labels.value,
@@ -195,7 +205,6 @@ def _written(
         graph, told = tried(graph, known, held_back.images)
     card = msgspec.structs.replace(
         card,
-        schema=1 if told is None else 2,
         familiarity=told,
         version=cards.version_of(graph, cards.now()),
         figures=msgspec.structs.replace(card.figures, parity=parity),
@@ -251,6 +260,6 @@ def _announce(card: ModelCard, path: Path) -> None:
     say(
         f"{path}: {card.name} {card.version}, {path.stat().st_size / 1e6:.1f} MB, largest "
         f"difference from the original {found.parity:.1e}\n{measured}\n"
-        f"{familiarity_text(card)}"
+        f"{familiarity_text(card)}{examples_text(card)}"
         f"serve it:                LABELSERVE_MODEL={shlex.quote(str(path))} python -m service"
     )

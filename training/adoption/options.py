@@ -84,6 +84,12 @@ def adoption_parser() -> Parser:
         metavar="FOLDER",
         help="images in a folder for each label: the model is measured on them and calibrated",
     )
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="put ten of the images of --data into the model file, small, for those who try it; "
+        "whoever has the file has them",
+    )
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the model, on the card")
     parser.add_argument(
         "--name",

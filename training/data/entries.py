@@ -6,23 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.inference.image_files import HEIC_SUFFIXES, LEFTOVERS, SUFFIXES
 from training.errors import DataError
 from training.progress import name_some, say
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"),
-)
-# What storage systems, file managers and archivers leave in folders, in lower case: thumbnails,
-# deleted files, older versions.
-LEFTOVERS = frozenset(
-    {
-        *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "thumbnails"),
-        *("__macosx", "network trash folder", "temporary items", "lost+found"),
-        *("$recycle.bin", "recycler", "system volume information"),
-    }
-)
-HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 HEIC_ADVICE = (
     "HEIC is not read here: convert the files to JPEG (with ImageMagick: magick mogrify -format "
     "jpg *.heic), and let an iPhone take JPEGs (Settings, Camera, Formats: Most Compatible)"

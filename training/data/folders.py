@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
 from training.config import TEST_FRACTION, TrainConfig
 from training.data.entries import (
     HEIC_ADVICE,
-    HEIC_SUFFIXES,
-    SUFFIXES,
     PassedOver,
     as_bytes,
     counted,

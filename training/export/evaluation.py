@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.inference.classifier import Classifier, Outputs
 from service.inference.contract import Figures, LabelFigures, ModelCard
-from training.calibration import calibration_error
+from training.calibration import calibration_error, reliability
 from training.data.decoding import tell_unreadable
 from training.data.pixels import Images
 from training.export.answers import ask, familiarity_of
@@ -52,6 +52,7 @@ def figures(
         calibration_error=calibration_error(probabilities, targets),
         parity=parity,
         per_label=per_label(answers, targets, labels),
+        reliability=reliability(probabilities.max(axis=1), answers == targets),
     )
 
 
@@ -132,6 +133,13 @@ def familiarity_text(card: ModelCard) -> str:
     if told.false_alarms is not None:
         line += f", as {told.false_alarms:.2%} of the {card.figures.split} images are"
     return line + "\n"
+
+
+def examples_text(card: ModelCard) -> str:
+    """A line on the images in the file, with its end; empty of a model without."""
+    if not card.examples:
+        return ""
+    return f"  {len(card.examples)} test images are in the file, for those who try it\n"
 
 
 def table(found: Figures) -> str:

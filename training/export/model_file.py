@@ -34,10 +34,11 @@ from training.config import TrainConfig
 from training.data.dataset import Dataset, Split
 from training.data.pixels import Images
 from training.errors import ExportError
-from training.export import cards
+from training.export import cards, examples
 from training.export.conversion import to_onnx
 from training.export.evaluation import (
     accuracy_text,
+    examples_text,
     familiarity_text,
     figures,
     outputs,
@@ -197,7 +198,7 @@ def provisional_card(
     created = cards.now()
     height, width = config.image_size
     return ModelCard(
-        schema=1 if familiarity is None else 2,
+        schema=2,
         name=config.model_name,
         version=cards.version_of(model, created),
         labels=dataset.labels,
@@ -206,6 +207,7 @@ def provisional_card(
         training_data=TrainingData(dataset.name, dataset.licence, dataset.counts()),
         figures=NOTHING_MEASURED,
         familiarity=familiarity,
+        examples=examples.of_split(dataset.test, dataset.labels) if config.shows_examples else (),
         provenance=Provenance(
             created=created.isoformat(),
             command=command(config),
@@ -227,7 +229,7 @@ def announce(card: ModelCard, config: TrainConfig, seconds: float) -> None:
         f"  {accuracy_text(found)}\n"
         f"  calibration error {found.calibration_error:.4f}, temperature {card.temperature:.3f}, "
         f"largest difference from Keras {found.parity:.1e}\n"
-        f"{familiarity_text(card)}"
+        f"{familiarity_text(card)}{examples_text(card)}"
         f"results and mistakes:    python -m training report {name} --data {data}\n"
         f"which pixels mattered:   python -m training explain {name} IMAGE\n"
         f"serve it:                LABELSERVE_MODEL={name} python -m service"

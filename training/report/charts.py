@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.report.counting import Bin
+from service.inference.contract import ReliabilityBin
 
 SIZE = (4.2, 3.0)  # inches; a page shows 100 pixels of its own for each
 DENSITY = 200
@@ -104,9 +104,9 @@ def curves(
     return draw(paint)
 
 
-def reliability(bins: Sequence[Bin]) -> Chart:
+def reliability(bins: Sequence[ReliabilityBin]) -> Chart:
     """Accuracy over confidence, a point for each bin, and the line where they are equal."""
-    promised, right = [b.confidence for b in bins], [b.accuracy for b in bins]
+    promised, right = [each.mean for each in bins], [each.right for each in bins]
 
     def paint(axes: Any, theme: Theme) -> None:
         axes.plot([0, 1], [0, 1], color=theme.ink, linewidth=1, linestyle="--", label="as promised")

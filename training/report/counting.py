@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import BINS
 from training.export.answers import Answers
 from training.intervals import Z95
 
@@ -47,28 +46,6 @@ def typical_successes(answers: Answers, most: int) -> list[int]:
     if len(found) <= most:
         return found
     return [found[round(i)] for i in np.linspace(0, len(found) - 1, most)]
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images of about the same confidence: its mean, the share that is right, how many."""
-
-    confidence: float
-    accuracy: float
-    images: int
-
-
-def reliability(answers: Answers, bins: int = BINS) -> list[Bin]:
-    """Groups of equal size in order of confidence, as `calibration_error` takes them."""
-    order = np.argsort(answers.confidence, kind="stable")
-    return [
-        Bin(
-            float(answers.confidence[part].mean()),
-            float(answers.is_right[part].mean()),
-            len(part),
-        )
-        for part in np.array_split(order, min(bins, len(order)))
-    ]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.inference.contract import ModelCard
 from service.inference.errors import ImageError
-from training.calibration import calibration_error
+from training.calibration import calibration_error, equal_mass
 from training.errors import RunError
 from training.export.answers import Answers
 from training.export.evaluation import per_label
@@ -62,7 +62,7 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
     """All results of one model."""
     folder = answers.folder.parent if answers.is_test else answers.folder
     count, right = len(answers.paths), int(answers.is_right.sum())
-    bins = counting.reliability(answers)
+    bins = equal_mass(answers.confidence, answers.is_right)
     return rendering.render(
         "results.html",
         card=card,
@@ -78,7 +78,7 @@ def section(card: ModelCard, answers: Answers, log: Log | None) -> Markup:
         confidence=float(answers.confidence.mean()),
         curves=None if log is None else _curves(log),
         reliability=charts.reliability(bins),
-        bins=[(b.confidence, b.accuracy, b.images) for b in bins],
+        bins=[(each.mean, each.right, each.images) for each in bins],
         per_label=_per_label(answers),
         most=TABLE_LABELS,
         mistakes=_mistakes(card, answers),

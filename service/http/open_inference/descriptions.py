@@ -1,15 +1,17 @@
 """What the service and its model say of themselves, as the protocol and Triton's extensions ask."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 import service
 from service.http.open_inference.answers import PROBABILITIES
 from service.http.open_inference.inputs import TENSOR
-from service.inference.classifier import Classifier
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
-from service.serving.models import VERSION
+from service.inference.layout import ONLY_VERSION
+from service.serving.catalogue import Catalogue, Offer
+from service.serving.served import Served
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = (
@@ -42,7 +44,7 @@ class ModelMetadata(msgspec.Struct, frozen=True):
     """A model: it has one input and one output, which Triton's clients for images rely on."""
 
     name: str
-    versions: tuple[str, ...]
+    versions: Sequence[str]
     platform: str
     inputs: tuple[TensorMetadata]
     outputs: tuple[TensorMetadata]
@@ -56,12 +58,18 @@ class ModelReady(msgspec.Struct, frozen=True):
 
 
 class IndexedModel(msgspec.Struct, frozen=True):
-    """A model of the repository, which is the one that answers."""
+    """A version of a model of the repository."""
 
     name: str
-    version: str = VERSION
-    state: str = "READY"
+    version: str = str(ONLY_VERSION)
+    state: Literal["READY", "UNAVAILABLE"] = "READY"
     reason: str = ""
+
+    @classmethod
+    def of(cls, name: str, offer: Offer) -> "IndexedModel":
+        """A version that answers, or was refused."""
+        state: Literal["READY", "UNAVAILABLE"] = "READY" if offer.served else "UNAVAILABLE"
+        return cls(name, str(offer.number), state, offer.reason)
 
 
 class ConfigTensor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,16 +81,16 @@ class ConfigTensor(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str | None = None
 
 
-class LatestVersions(msgspec.Struct, frozen=True):
-    """How many of the newest versions are served."""
+class SpecificVersions(msgspec.Struct, frozen=True):
+    """The numbers of versions."""
 
-    num_versions: int = 1
+    versions: Sequence[int]
 
 
 class VersionPolicy(msgspec.Struct, frozen=True):
     """Which versions are served."""
 
-    latest: LatestVersions = LatestVersions()
+    specific: SpecificVersions
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -98,29 +106,31 @@ class ModelConfig(msgspec.Struct, frozen=True):
     dynamic_batching: dict[str, int]
 
 
-def model_metadata(name: str, classifier: Classifier) -> ModelMetadata:
+def model_metadata(served: Served, catalogue: Catalogue) -> ModelMetadata:
     """A model's name, input and output."""
+    classifier = served.classifier
     pixels = (_ANY, *classifier.input_size, 3)
     probabilities = (_ANY, len(classifier.card.labels))
     return ModelMetadata(
-        name=name,
-        versions=(VERSION,),
+        name=served.name,
+        versions=[str(one.number) for one in catalogue.served],
         platform=PLATFORM,
         inputs=(TensorMetadata(INPUT_NAME, TENSOR, pixels),),
         outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, probabilities),),
     )
 
 
-def model_config(name: str, classifier: Classifier, max_images: int) -> ModelConfig:
+def model_config(served: Served, catalogue: Catalogue, max_images: int) -> ModelConfig:
     """The same as Triton configures it; ``max_images``: of one request."""
+    classifier = served.classifier
     pixels = (*classifier.input_size, 3)
     labels = (len(classifier.card.labels),)
     return ModelConfig(
-        name=name,
+        name=served.name,
         platform=PLATFORM,
         backend="onnxruntime",
         max_batch_size=max_images,
-        version_policy=VersionPolicy(),
+        version_policy=VersionPolicy(SpecificVersions([one.number for one in catalogue.served])),
         input=(ConfigTensor(INPUT_NAME, f"TYPE_{TENSOR}", pixels, "FORMAT_NHWC"),),
         output=(ConfigTensor(OUTPUT_NAME, f"TYPE_{PROBABILITIES}", labels),),
         dynamic_batching={},

@@ -7,7 +7,6 @@ from service.http.open_inference.answers import write_answer
 from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.open_inference.requests import read_request
 from service.serving.errors import WrongMediaType
-from service.serving.models import Models
 from service.serving.pipeline import Outcome, PredictRequest, Task, rows_of
 from service.serving.responses import Response
 from service.serving.uploads import MULTIPART, check_length, media_type
@@ -22,13 +21,11 @@ class OpenInference:
 
     Args:
         settings: the limits on bodies and images.
-        models: those that answer.
     """
 
-    def __init__(self, settings: Settings, models: Models) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_batch_bytes + MULTIPART_OVERHEAD
         self._max_images = settings.max_batch_files
-        self._models = models
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -46,13 +43,14 @@ class OpenInference:
         return self._max_bytes
 
     def _read(self, request: PredictRequest) -> Task:
-        classifier, name = self._models.find(request.arguments), self._models.name
+        served = request.served
+        classifier = served.classifier
         json_length = request.headers.get(JSON_LENGTH, "")
         images, wanted = read_request(
             request.body, json_length, classifier.input_size, self._max_images
         )
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
-            return write_answer(name, classifier.card.labels, rows_of(outcomes), wanted)
+            return write_answer(served, rows_of(outcomes), wanted)
 
         return Task(images, classifier, encode)

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from service.http.current import current_endpoints, current_service
+from service.http.current import current_service
 from service.http.endpoints import rule_of
 from service.http.flask_responses import json_answer
 from service.http.health import check_ready
@@ -14,8 +14,9 @@ from service.http.open_inference.descriptions import (
     model_metadata,
 )
 from service.http.open_inference.infer import MODELS
-from service.http.open_inference.statistics import statistics
+from service.http.open_inference.statistics import StatisticsAnswer, statistics
 from service.serving.errors import BadParameter
+from service.serving.served import Asked
 
 blueprint = Blueprint("open_inference", __name__)
 
@@ -31,42 +32,51 @@ def server() -> Response:
 
 def metadata(**arguments: str) -> Response:
     """A model's input and output."""
-    models = current_service().models
-    classifier = models.find(arguments)
-    return json_answer(model_metadata(models.name, classifier))
+    models, asked = current_service().models, Asked.of(arguments)
+    catalogue = models.catalogue(asked)
+    return json_answer(model_metadata(catalogue.find(asked.version), catalogue))
 
 
 def ready(**arguments: str) -> Response:
     """A model is ready; 503 while it is not."""
-    models = current_service().models
-    models.find(arguments)
+    served = current_service().models.find(Asked.of(arguments))
     check_ready()
-    return json_answer(ModelReady(models.name))
+    return json_answer(ModelReady(served.name))
 
 
 def config(**arguments: str) -> Response:
     """A model as Triton configures it."""
     current = current_service()
-    classifier = current.models.find(arguments)
-    return json_answer(
-        model_config(current.models.name, classifier, current.settings.max_batch_files)
-    )
+    asked = Asked.of(arguments)
+    catalogue = current.models.catalogue(asked)
+    served = catalogue.find(asked.version)
+    return json_answer(model_config(served, catalogue, current.settings.max_batch_files))
 
 
 @blueprint.get("/v2/models/stats")
 def stats(**arguments: str) -> Response:
-    """What a model has answered."""
-    current = current_service()
-    current.models.find(arguments)
+    """What each version has answered, of all models or of what is named."""
+    current, asked = current_service(), Asked.of(arguments)
+    models = current.models
+    if asked.version:
+        told = [models.find(asked)]
+    else:
+        catalogues = [models.catalogue(asked)] if asked.name else models.catalogues
+        told = [one for catalogue in catalogues for one in catalogue.served]
     current.accounting.flush()
-    routes = [endpoint.route for endpoint in current_endpoints().each]
-    return json_answer(statistics(current.models.name, current.metrics.totals(routes)))
+    found = [
+        statistics(name, number, current.metrics.totals(name, number)) for name, number, *_ in told
+    ]
+    return json_answer(StatisticsAnswer(found))
 
 
 @blueprint.post(f"{_REPOSITORY}/index")
 def index() -> Response:
-    """The models: there is one."""
-    return json_answer([IndexedModel(current_service().models.name)])
+    """All versions of all models."""
+    catalogues = current_service().models.catalogues
+    return json_answer(
+        [IndexedModel.of(one.name, offer) for one in catalogues for offer in one.offers]
+    )
 
 
 @blueprint.post(f"{_REPOSITORY}/models/<name>/load")
@@ -78,7 +88,7 @@ def change(name: str) -> Response:
         BadParameter: always, or
         UnknownModel: there is no such model.
     """
-    current_service().models.find({"name": name})
+    current_service().models.catalogue(Asked(name))
     raise BadParameter(
         "models are not loaded or unloaded by clients here: replace the model file, and the service"
         " takes the new one within seconds"

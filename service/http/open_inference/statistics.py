@@ -3,7 +3,6 @@
 import msgspec
 
 from service.runtime.metrics import Totals
-from service.serving.models import VERSION
 
 _NANOSECONDS = 1_000_000_000
 
@@ -44,18 +43,18 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 class StatisticsAnswer(msgspec.Struct, frozen=True):
-    """Of all models: there is one."""
+    """Of all versions that are asked for."""
 
-    model_stats: tuple[ModelStatistics]
+    model_stats: list[ModelStatistics]
 
 
-def statistics(name: str, totals: Totals) -> StatisticsAnswer:
-    """What the model of this name has answered."""
-    images, executed, seconds = totals.images, totals.executed, totals.phases
+def statistics(name: str, number: int, totals: Totals) -> ModelStatistics:
+    """What a version has answered."""
+    images, answered, seconds = totals.images, totals.answered, totals.phases
 
     def duration(phase: str = "") -> Duration:
         """Pixels are not decoded; perf_analyzer wants one count, whatever was done."""
-        return Duration(executed, int(seconds.get(phase, 0) * _NANOSECONDS))
+        return Duration(answered, int(seconds.get(phase, 0) * _NANOSECONDS))
 
     stats = InferenceStatistics(
         success=Duration(totals.answered, int(sum(seconds.values()) * _NANOSECONDS)),
@@ -65,4 +64,4 @@ def statistics(name: str, totals: Totals) -> StatisticsAnswer:
         compute_infer=duration("inference"),
         compute_output=duration(),
     )
-    return StatisticsAnswer((ModelStatistics(name, VERSION, 0, images, executed, stats),))
+    return ModelStatistics(name, str(number), 0, images, answered, stats)

@@ -18,6 +18,7 @@ from service.serving.errors import (
     MissingImage,
     NotReady,
     TooManyFiles,
+    UnknownModel,
     UnsupportedCoding,
 )
 from service.serving.uploads import MULTIPART
@@ -34,6 +35,7 @@ REQUEST_ERRORS = (
     MissingImage,
     NotReady,
     TooManyFiles,
+    UnknownModel,
     UnsupportedCoding,
 )
 IMAGE_ERRORS = (BrokenImage, EmptyImage, InvalidAnswer, TooManyPixels, UnsupportedFormat)

@@ -10,7 +10,9 @@ from service.http.openapi.operations import JsonObject, shared_responses, text_o
 from service.http.openapi.parameters import PARAMETERS
 from service.http.openapi.paths import paths
 from service.http.openapi.schemas import schemas
+from service.inference.layout import ONLY_VERSION
 from service.serving.problems import RETRY_AFTER_SECONDS
+from service.serving.responses import MODEL_VERSION
 from service.settings import Settings, SettingsError
 
 _BAD_SETTING = 2
@@ -99,6 +101,12 @@ def _headers() -> JsonObject:
 
     return {
         "X-Request-ID": text("The request's id: the client's, or a new one.", "a1b2c3"),
+        MODEL_VERSION: {
+            "description": "The number of the version that has answered.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+            "example": ONLY_VERSION,
+        },
         "Retry-After": {
             "description": "Seconds to wait before the next attempt.",
             "required": True,

@@ -5,6 +5,13 @@ import msgspec
 from service.http.explain import ExplainRequest, Explanation, Explanations, ImportanceMap
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Parameters, Scored
+from service.http.model import (
+    CardVersion,
+    ListedModel,
+    ListedVersion,
+    ModelExamples,
+    ModelList,
+)
 from service.http.model_status import ModelNames, ModelStatus
 from service.http.open_inference.answers import PROBABILITIES, InferAnswer, OutputTensor
 from service.http.open_inference.descriptions import (
@@ -15,11 +22,12 @@ from service.http.open_inference.descriptions import (
     ModelMetadata,
     ModelReady,
     ServerMetadata,
+    SpecificVersions,
     TensorMetadata,
     VersionPolicy,
 )
 from service.http.open_inference.inputs import TENSOR
-from service.http.open_inference.statistics import statistics
+from service.http.open_inference.statistics import StatisticsAnswer, statistics
 from service.http.page.routes import Root
 from service.http.predict import Answer, BatchAnswer, FileResult, JsonRequest, ModelName
 from service.http.tensorflow_serving import Classified, Columned, Ranked, Rowed
@@ -28,19 +36,21 @@ from service.inference.classifier import Prediction
 from service.inference.contract import (
     INPUT_NAME,
     OUTPUT_NAME,
+    Example,
     Familiarity,
     Figures,
     InputSpec,
     LabelFigures,
     ModelCard,
     Provenance,
+    ReliabilityBin,
     StrangerFigures,
     TrainingData,
 )
 from service.inference.explanation import METHOD
+from service.inference.layout import ONLY_VERSION
 from service.runtime.metrics import Totals
 from service.serving import errors as serving
-from service.serving.models import VERSION
 from service.serving.problems import problem_of
 
 REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -110,9 +120,24 @@ CARD = ModelCard(
         calibration_error=0.012,
         parity=0.0001,
         per_label={"cat": LabelFigures(0.99, 0.98, 100), "dog": LabelFigures(0.98, 0.99, 100)},
+        reliability=(ReliabilityBin(0.52, 0.9, 0.97, 60), ReliabilityBin(0.98, 0.99, 1.0, 140)),
     ),
     familiarity=Familiarity(0.01, 200, 0.01, {"drawings": StrangerFigures(300, 0.97, 0.12)}),
+    examples=(Example("cat"), Example("dog")),
     provenance=Provenance("2026-11-20T10:00:00+00:00", "python -m training photos", {}, {}),
+)
+MODEL_EXAMPLES = ModelExamples(MODEL, (Example("cat", f"data:image/png;base64,{IMAGE_IN_BASE64}"),))
+MODEL_LIST = ModelList(
+    [
+        ListedModel(
+            MODEL.name,
+            1,
+            [
+                ListedVersion(1, ["stable"], "available", CardVersion(MODEL.version)),
+                ListedVersion(2, [], "refused", reason="model file pets/2/model.onnx is empty"),
+            ],
+        )
+    ]
 )
 METRICS = """\
 # HELP labelserve_requests_total Answered requests.
@@ -130,7 +155,7 @@ MODEL_STATUS = ModelStatus(MODEL.name)
 _IMAGE_TENSOR = {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": "-1", "name": ""}]}}
 _SIGNATURE = {"inputs": {INPUT_NAME: _IMAGE_TENSOR}, "method_name": "tensorflow/serving/predict"}
 V1_METADATA = {
-    "model_spec": {"name": MODEL.name, "signature_name": "", "version": VERSION},
+    "model_spec": {"name": MODEL.name, "signature_name": "", "version": str(ONLY_VERSION)},
     "metadata": {"signature_def": {"signature_def": {"serving_default": _SIGNATURE}}},
 }
 
@@ -142,7 +167,7 @@ MODEL_READY = ModelReady(MODEL.name)
 INDEXED = IndexedModel(MODEL.name)
 MODEL_METADATA = ModelMetadata(
     name=MODEL.name,
-    versions=(VERSION,),
+    versions=(str(ONLY_VERSION),),
     platform=PLATFORM,
     inputs=(TensorMetadata(INPUT_NAME, TENSOR, (-1, 32, 32, 3)),),
     outputs=(TensorMetadata(OUTPUT_NAME, PROBABILITIES, (-1, 10)),),
@@ -152,24 +177,21 @@ MODEL_CONFIG = ModelConfig(
     platform=PLATFORM,
     backend="onnxruntime",
     max_batch_size=64,
-    version_policy=VersionPolicy(),
+    version_policy=VersionPolicy(SpecificVersions([ONLY_VERSION])),
     input=(ConfigTensor(INPUT_NAME, f"TYPE_{TENSOR}", (32, 32, 3), "FORMAT_NHWC"),),
     output=(ConfigTensor(OUTPUT_NAME, f"TYPE_{PROBABILITIES}", (10,)),),
     dynamic_batching={},
 )
-STATISTICS = statistics(
-    MODEL.name,
-    Totals(
-        answered=42,
-        refused=1,
-        images=42,
-        executed=42,
-        phases={"wait": 0.002, "decode": 0.005, "inference": 0.034},
-    ),
+_TOTALS = Totals(
+    answered=42,
+    refused=1,
+    images=42,
+    phases={"wait": 0.002, "decode": 0.005, "inference": 0.034},
 )
+STATISTICS = StatisticsAnswer([statistics(MODEL.name, ONLY_VERSION, _TOTALS)])
 INFER_ANSWER = InferAnswer(
     MODEL.name,
-    VERSION,
+    str(ONLY_VERSION),
     (OutputTensor(OUTPUT_NAME, PROBABILITIES, (1, 2), data=[0.93, 0.04]),),
     "a1b2c3",
 )

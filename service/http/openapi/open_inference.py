@@ -121,7 +121,7 @@ def _config() -> Operation:
 def _statistics() -> Operation:
     return Operation(
         name="v2_statistics",
-        summary="What a model has answered",
+        summary="What each version of a model has answered",
         description="Since the start and over all workers, times in nanoseconds.",
         tag=_TAG,
         answers={200: json_answer("The model.", examples.STATISTICS)},
@@ -132,8 +132,8 @@ def _statistics() -> Operation:
 def _index() -> Operation:
     return Operation(
         name="v2_index",
-        summary="The models that there are",
-        description="There is one.",
+        summary="The models that there are, and their versions",
+        description="A version whose file is refused is `UNAVAILABLE`.",
         tag=_TAG,
         answers={200: json_answer("The models.", [examples.INDEXED])},
     )
@@ -163,7 +163,7 @@ def _infer(settings: Settings) -> Operation:
         parameters=[reference("parameters", "JsonLength")],
         body=_body(settings),
         answers={200: _answer()},
-        errors=[*REQUEST_ERRORS, *IMAGE_ERRORS, BadTensor, UnknownModel, WrongMediaType],
+        errors=[*REQUEST_ERRORS, *IMAGE_ERRORS, BadTensor, WrongMediaType],
     )
 
 

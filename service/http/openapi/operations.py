@@ -5,7 +5,7 @@ Schemas of answers come from the types that are encoded, statuses and headers of
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any
@@ -29,6 +29,7 @@ from service.serving.problems import (
     problem_of,
     problem_of_status,
 )
+from service.serving.responses import MODEL_VERSION
 
 JsonObject = dict[str, Any]
 # What JSON an answer holds: a struct, or a list of structs of one type.
@@ -48,6 +49,7 @@ UNROUTED: dict[int, str] = {
     404: "No such route",
     405: "The route does not take this method",
 }
+_VERSION_IN_PATH = re.compile(r"\{(version|label)\}")
 _PART = re.compile(r"\{(\w+)\}")
 _ANY_REQUEST = (BadBody, BodyTimeout, Overloaded, DeadlineExceeded)
 
@@ -98,18 +100,36 @@ class Operation:
             error_member: whether its clients read an error as one member, as ``problems`` says.
         """
         refused = responses(self.errors, needs_key=needs_key, error_member=error_member)
-        answered = {str(status): answer for status, answer in self.answers.items()}
+        answered = {str(status): self._answered(answer) for status, answer in self.answers.items()}
         parts = [reference("parameters", part.capitalize()) for part in _PART.findall(path)]
         return {
             "operationId": self.name,
             "tags": [self.tag],
             "summary": self.summary,
             "description": text_of(self.description),
-            "parameters": [*parts, *self.parameters, reference("parameters", "RequestId")],
+            "parameters": [
+                *parts,
+                *self.parameters,
+                *(self._which(path) if self.body else ()),
+                reference("parameters", "RequestId"),
+            ],
             **({"requestBody": self.body} if self.body else {}),
             "responses": answered | refused,
             **({} if needs_key else {"security": []}),
         }
+
+    def _which(self, path: str) -> Iterator[JsonObject]:
+        """What says which version answers images, where the path does not."""
+        if not _VERSION_IN_PATH.search(path):
+            yield reference("parameters", "WantedVersion")
+            yield reference("parameters", "CanaryKey")
+
+    def _answered(self, answer: JsonObject) -> JsonObject:
+        """An answer, with the header that all answers to images have."""
+        if not self.body:
+            return answer
+        told = {MODEL_VERSION: reference("headers", MODEL_VERSION)}
+        return {**answer, "headers": answer["headers"] | told}
 
 
 # ---- answers -------------------------------------------------------------------------------------

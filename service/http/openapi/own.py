@@ -1,7 +1,10 @@
 """The service's own API, and what monitoring asks."""
 
+from dataclasses import replace
+
 from service.http.explain import EXPLAIN
 from service.http.health import ROOT
+from service.http.model import CARD, EXAMPLES, MODELS
 from service.http.openapi import examples
 from service.http.openapi.bodies import (
     IMAGE_ERRORS,
@@ -16,21 +19,30 @@ from service.http.openapi.operations import (
     answer,
     json_answer,
     json_content,
+    reference,
 )
 from service.http.openapi.parameters import EXPLAINED, SELECTION
 from service.http.page.routes import files
-from service.http.predict import PREDICT, PREDICT_BATCH
-from service.serving.errors import NotReady, TooSlow, WrongMediaType
+from service.http.predict import MODEL, PREDICT, PREDICT_BATCH
+from service.serving.errors import NotReady, TooSlow, UnknownModel, WrongMediaType
 from service.settings import Settings
 
 
 def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     """All operations, by path (without the root path) and method."""
+    images = {
+        PREDICT: _predict(settings),
+        PREDICT_BATCH: _predict_batch(settings),
+        EXPLAIN: _explain(settings),
+    }
     return {
-        PREDICT: {"post": _predict(settings)},
-        PREDICT_BATCH: {"post": _predict_batch(settings)},
-        EXPLAIN: {"post": _explain(settings)},
-        "/model": {"get": _model()},
+        **{path: {"post": operation} for path, operation in images.items()},
+        **{MODEL + path: {"post": _of_model(operation)} for path, operation in images.items()},
+        MODELS: {"get": _models()},
+        CARD: {"get": _model()},
+        CARD + EXAMPLES: {"get": _examples()},
+        MODEL: {"get": _of_model(_model())},
+        MODEL + EXAMPLES: {"get": _of_model(_examples())},
         ROOT: {"get": _root(settings)},
         "/health/live": {"get": _live()},
         "/health/ready": {"get": ready("get_ready")},
@@ -102,13 +114,48 @@ def _explain(settings: Settings) -> Operation:
     )
 
 
+def _of_model(operation: Operation) -> Operation:
+    """The same for the model that the path names."""
+    return replace(operation, name=f"{operation.name}_of_model")
+
+
+def _models() -> Operation:
+    return Operation(
+        name="get_models",
+        summary="What is served, what is refused, and why",
+        description="""
+        All models with their versions, the labels that lead to each, and the version that answers
+        where none is named.
+        """,
+        tag="model",
+        answers={200: json_answer("The models.", examples.MODEL_LIST)},
+    )
+
+
 def _model() -> Operation:
     return Operation(
         name="get_model",
         summary="The card of the model that answers",
-        description="Name, version, labels, input size, and figures that were measured on it.",
+        description="Name, version, labels, input size, and figures that were measured on it. Of"
+        " examples there are the labels; `/model/examples` has the images.",
         tag="model",
+        parameters=[reference("parameters", "WantedVersion")],
         answers={200: json_answer("The card.", examples.CARD)},
+        errors=[UnknownModel],
+    )
+
+
+def _examples() -> Operation:
+    found = json_content(examples.MODEL_EXAMPLES)
+    return Operation(
+        name="get_model_examples",
+        summary="Test images of the model that answers, to try it with",
+        description="PNG or JPEG as data URLs, which `/predict` takes in JSON, and the labels that"
+        " they have. There are none where the model's file has none.",
+        tag="model",
+        parameters=[reference("parameters", "WantedVersion")],
+        answers=_cached(answer("The images.", found, headers=["ETag"])),
+        errors=[UnknownModel],
     )
 
 

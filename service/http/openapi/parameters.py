@@ -4,7 +4,8 @@ from service.http.open_inference.inputs import JSON_LENGTH
 from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.inference.explanation import METHOD
-from service.serving.models import VERSION
+from service.inference.layout import ONLY_VERSION, STABLE
+from service.serving.models import CANARY_KEY
 
 
 def _query(name: str, description: str, schema: JsonObject, example: float | str) -> JsonObject:
@@ -59,9 +60,23 @@ PARAMETERS: JsonObject = {
         "cat",
     ),
     "Method": _query("method", "How; there is one way.", {"enum": [METHOD, ""]}, METHOD),
-    "Name": _part("name", "The model's name, as `/v1/models` lists it.", examples.MODEL.name),
-    "Version": _part("version", "The model's version, of which there is one.", VERSION),
-    "Label": _part("label", "A label of a version; there are none.", "stable"),
+    "Name": _part("name", "The model's name, as `GET /models` lists it.", examples.MODEL.name),
+    "Version": _part("version", "The version's number; 0 is the default.", str(ONLY_VERSION)),
+    "Label": _part("label", "A label of a version, as `GET /models` lists them.", STABLE),
+    "WantedVersion": _query(
+        "version",
+        "The version that is to answer: its number, or a label that leads to it. Without it, the"
+        " default answers, or the version with the label `canary`.",
+        {"type": "string"},
+        str(ONLY_VERSION),
+    ),
+    "CanaryKey": _header(
+        CANARY_KEY,
+        "Where a share of the requests is answered by the version with the label `canary`: the same"
+        " key is always answered by the same version. Without it, the request's id is the key.",
+        {"type": "string"},
+        "user-42",
+    ),
     "JsonLength": _header(
         JSON_LENGTH,
         "How many bytes of the body are JSON; the input's bytes follow. With 0, all of the body is"

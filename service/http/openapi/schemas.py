@@ -11,6 +11,7 @@ import msgspec
 from service.http.explain import ExplainRequest, Explanation, Explanations
 from service.http.health import Health, Live, Ready, Status
 from service.http.hugging_face import HuggingFaceRequest, Scored
+from service.http.model import ModelExamples, ModelList
 from service.http.model_status import ModelNames, ModelStatus
 from service.http.open_inference.answers import InferAnswer
 from service.http.open_inference.descriptions import (
@@ -32,7 +33,8 @@ from service.settings import Settings
 
 # The types that these hold follow by themselves.
 _TYPES = (
-    *(Answer, BatchAnswer, JsonRequest, ModelCard, Problem, ErrorMessage),
+    *(Answer, BatchAnswer, JsonRequest, Problem, ErrorMessage),
+    *(ModelCard, ModelExamples, ModelList),
     *(Explanation, Explanations, ExplainRequest),
     *(Root, Status, Health, Live, Ready),
     *(Rowed, Columned, Classified, ModelNames, ModelStatus),

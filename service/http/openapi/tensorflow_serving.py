@@ -18,7 +18,7 @@ from service.serving.errors import (
 from service.settings import Settings
 
 _TAG = "v1"
-_REFUSED = (*REQUEST_ERRORS, *IMAGE_ERRORS, BadTensor, UnknownModel)
+_REFUSED = (*REQUEST_ERRORS, *IMAGE_ERRORS, BadTensor)
 
 
 def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
@@ -35,25 +35,17 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
         }
         for behind, methods in asked.items():
             found[model + behind] = {
-                method: _of_label(operation, suffix)
-                if "label" in model
-                else replace(operation, name=operation.name + suffix)
+                method: replace(operation, name=operation.name + suffix)
                 for method, operation in methods.items()
             }
     return found
-
-
-def _of_label(operation: Operation, suffix: str) -> Operation:
-    """The same by a label of a version: no model has any."""
-    summary = f"{operation.summary}: there are no version labels"
-    return replace(operation, name=operation.name + suffix, summary=summary, answers={})
 
 
 def _names() -> Operation:
     return Operation(
         name="v1_models",
         summary="The models by their names",
-        description="There is one.",
+        description="`GET /models` has their versions, too.",
         tag=_TAG,
         answers={200: json_answer("The names.", examples.MODEL_NAMES)},
     )
@@ -62,8 +54,9 @@ def _names() -> Operation:
 def _status() -> Operation:
     return Operation(
         name="v1_status",
-        summary="Whether a model is ready",
-        description="`name` and `ready` are KServe's, the rest is TensorFlow Serving's.",
+        summary="Whether a model is ready, and each of its versions",
+        description="`name` and `ready` are KServe's, the rest is TensorFlow Serving's. A version"
+        " whose file is refused is `END`.",
         tag=_TAG,
         answers={200: json_answer("It is.", examples.MODEL_STATUS)},
         errors=[UnknownModel, NotReady],

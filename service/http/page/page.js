@@ -52,11 +52,13 @@ async function ask(path, body) {
   );
 }
 
-// The card of the model that answers now, or null where it may not be read.
-async function readCard() {
-  const response = await fetch("model", { headers: headers() }).catch(() => null);
+// What the model that answers now says of itself, or null where it may not be read.
+async function read(path) {
+  const response = await fetch(path, { headers: headers() }).catch(() => null);
   return response?.ok ? response.json().catch(() => null) : null;
 }
+
+const readCard = () => read("model");
 
 // The card of the model that gave an answer: its figures hold for no other.
 function cardOf({ name, version }) {
@@ -73,9 +75,31 @@ async function introduce() {
   if (!card) return;
   const some = card.labels.slice(0, 12).join(", ");
   const more = card.labels.length > 12 ? ", …" : "";
-  const found = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
+  const known = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
   const right = card.figures.accuracy === null ? "" : ` ${rightOf(card)}`;
-  $("model").textContent = found + right;
+  $("model").textContent = known + right;
+  const found = card.examples && (await read("model/examples"));
+  offer(found?.examples ?? []);
+}
+
+// Test images of the model's own, as buttons.
+function offer(examples) {
+  $("shown").replaceChildren(
+    ...examples.map(({ label, image }) => {
+      const button = make("button", { type: "button" }, make("img", { alt: "Test image:", src: image }), label);
+      button.addEventListener("click", () => {
+        const file = fileOf(image);
+        add([[file, nameOf(file, label.replaceAll("/", "-"))]]);
+      });
+      return button;
+    }),
+  );
+  $("examples").hidden = !examples.length;
+}
+
+function fileOf(dataUrl) {
+  const [, type, base64] = dataUrl.match(/^data:([^;]+);base64,(.+)$/);
+  return new Blob([Uint8Array.from(atob(base64), (one) => one.charCodeAt(0))], { type });
 }
 
 // ---- words ----
@@ -86,27 +110,39 @@ function percent(probability) {
   return `${(100 * probability).toFixed(1)} %`;
 }
 
-const imagesOf = ({ figures }) => `${figures.images.toLocaleString("en")} ${figures.split} images`;
+const imagesOf = ({ images, split }) => `${images.toLocaleString("en")} ${split} images`;
 
 function rightOf(card) {
   if (card.activation === "sigmoid") return "";
-  return `It gave the right one for ${percent(card.figures.accuracy)} of ${imagesOf(card)}.`;
+  return `It gave the right one for ${percent(card.figures.accuracy)} of ${imagesOf(card.figures)}.`;
 }
+
+const LIKE_TRAINING = "This holds for images like those the model was trained on.";
 
 // What a probability means, from what was measured on this very model.
 function meaning(probability, card) {
   if (card?.activation === "sigmoid")
     return "Each label's probability stands alone: an image may show several of them, or none.";
+  const bins = card?.figures.reliability;
+  if (bins) return `${ofAnswersLike(probability, bins, card)} ${LIKE_TRAINING}`;
   const error = card?.figures.calibration_error ?? null;
   if (error === null) return "";
   const points = `${(100 * error).toFixed(1)} points`;
   if (error > 0.05)
-    return `Take the percentages with care: on ${imagesOf(card)} they were off by ${points} on average.`;
+    return `Take the percentages with care: on ${imagesOf(card.figures)} they were off by ${points} on average.`;
   const right = Math.min(99, Math.round(100 * probability));
   return (
-    `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card)}, give or take` +
-    ` ${points} on average. This holds for images like those the model was trained on.`
+    `Of answers like this one, about ${right} in 100 were right on ${imagesOf(card.figures)}, give or take` +
+    ` ${points} on average. ${LIKE_TRAINING}`
   );
+}
+
+// Of the test images that were answered about as surely.
+function ofAnswersLike(probability, bins, { figures }) {
+  const { right, images } = bins.findLast(({ lowest }) => lowest <= probability) ?? bins[0];
+  const share = Math.round(100 * right);
+  const some = share === 100 ? "more than 99" : share === 0 ? "fewer than 1" : share;
+  return `Of answers like this one, ${some} in 100 were right (${imagesOf({ images, split: figures.split })}).`;
 }
 
 function strangeness({ familiarity }) {

@@ -243,7 +243,7 @@ def test_counting_several_at_once_is_counting_each() -> None:
 def test_very_many_labels_share_one_series() -> None:
     metrics = Metrics(SharedState(1), 0)
     labels = tuple(f"label {number}" for number in range(MAX_LABELS * 3))
-    metrics.use_model("tiny", "1", labels)
+    metrics.add_version("tiny", 1, "1", labels)
     for label in labels:
         metrics.observe([answered(top=[(label, 0.5)])])
     samples = {

@@ -204,9 +204,9 @@ def test_one_image_of_several_cannot_be_read(server: Server) -> None:
     ("method", "path", "status", "part"),
     [
         ("POST", "/v2/models/other/infer", 404, "there is 'tiny'"),
-        ("POST", "/v2/models/tiny/versions/2/infer", 404, "there is '1'"),
+        ("POST", "/v2/models/tiny/versions/2/infer", 404, "there is 1"),
         ("GET", "/v2/models/other", 404, "there is 'tiny'"),
-        ("GET", "/v2/models/tiny/versions/7", 404, "there is '1'"),
+        ("GET", "/v2/models/tiny/versions/7", 404, "there is 1"),
         ("GET", "/v2/models/other/ready", 404, "there is 'tiny'"),
         ("GET", "/v2/models/other/config", 404, "there is 'tiny'"),
         ("GET", "/v2/models/other/stats", 404, "there is 'tiny'"),

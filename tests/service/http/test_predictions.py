@@ -368,6 +368,7 @@ def test_model_is_the_card(server: Server, tiny_classifier: Classifier) -> None:
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json"
     assert type(tiny_classifier.card).from_json(reply.body) == tiny_classifier.card
+    assert server.get("/model/examples").json() == {"model": MODEL, "examples": []}
 
 
 def test_health(server: Server) -> None:

@@ -149,8 +149,8 @@ def test_versions(server: Server, path: str) -> None:
     ("path", "part"),
     [
         ("/v1/models/other", "there is 'tiny'"),
-        (f"{MODEL}/versions/2", "there is '1'"),
-        (f"{MODEL}/labels/stable", "no version labels"),
+        (f"{MODEL}/versions/2", "there is 1"),
+        (f"{MODEL}/labels/stable", "no version 'stable': there is 1"),
     ],
 )
 def test_models_that_are_not_served(server: Server, path: str, part: str) -> None:

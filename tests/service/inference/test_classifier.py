@@ -108,7 +108,7 @@ def test_model_without_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda card: card.replace('"schema":1', '"schema":2'), "schema"),
+        (lambda card: card.replace('"schema":1', '"schema":3'), "schema"),
         (lambda card: card.replace('"schema":1,', ""), "schema"),
         (lambda card: card.replace('"stretch"', '"squeeze"'), "resize"),
         (lambda card: card.replace('"name":"tiny"', '"name":"tiny","colour":1'), "colour"),

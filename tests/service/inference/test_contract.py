@@ -7,9 +7,11 @@ import pytest
 
 from service.inference.contract import (
     NOTHING_MEASURED,
+    Example,
     Familiarity,
     InputSpec,
     ModelCard,
+    ReliabilityBin,
     StrangerFigures,
     centre_share,
 )
@@ -103,10 +105,51 @@ def test_a_card_with_familiarity_is_of_schema_2() -> None:
     assert '"schema":2' in text
     assert '"familiarity":{"threshold":0.01,"held_back":2000,"false_alarms":0.011,' in text
     assert ModelCard.from_json(text) == card
-    for schema, one in ((1, card), (2, make_card())):
-        other = one.to_json().replace(f'"schema":{3 - schema}', f'"schema":{schema}')
-        with pytest.raises(CardError, match="schema 2 is a card with familiarity"):
-            ModelCard.from_json(other)
+    with pytest.raises(CardError, match=r"familiarity, examples and .* are of schema 2"):
+        ModelCard.from_json(text.replace('"schema":2', '"schema":1'))
+
+
+def test_a_card_with_a_curve_is_of_schema_2() -> None:
+    curve = (ReliabilityBin(0.4, 0.6, 0.62, 100), ReliabilityBin(0.9, 0.98, 0.97, 100))
+    figures = msgspec.structs.replace(NOTHING_MEASURED, reliability=curve)
+    card = msgspec.structs.replace(make_card(), schema=2, figures=figures)
+    text = card.to_json()
+    assert '"reliability":[{"lowest":0.4,"mean":0.6,"right":0.62,"images":100},' in text
+    assert ModelCard.from_json(text) == card
+    assert "reliability" not in make_card().to_json()
+    with pytest.raises(CardError, match=r"familiarity, examples and .* are of schema 2"):
+        ModelCard.from_json(text.replace('"schema":2', '"schema":1'))
+
+
+def test_a_card_with_examples_is_of_schema_2_and_shown_without_their_images() -> None:
+    shown = Example("red", "data:image/png;base64,iVBORw0KGgo="), Example("blue")
+    card = msgspec.structs.replace(make_card(), schema=2, examples=shown)
+    text = card.to_json()
+    assert '"examples":[{"label":"red","image":"data:image/png;base64,' in text
+    assert ModelCard.from_json(text) == card
+    without = card.without_images()
+    assert '"examples":[{"label":"red"},{"label":"blue"}]' in without.to_json()
+    assert msgspec.structs.replace(without, examples=shown) == card
+    assert make_card().without_images() == make_card()
+    with pytest.raises(CardError, match=r"familiarity, examples and .* are of schema 2"):
+        ModelCard.from_json(text.replace('"schema":2', '"schema":1'))
+
+
+@pytest.mark.parametrize(
+    ("label", "image", "message"),
+    [
+        ("red", "iVBORw0KGgo=", "no data URL of a PNG or JPEG"),
+        ("red", "data:image/svg+xml;base64,PHN2Zz4=", "no data URL of a PNG or JPEG"),
+        ("red", "https://example.org/cat.png", "no data URL of a PNG or JPEG"),
+        ("pink", "data:image/png;base64,iVBORw0KGgo=", "a label that the model does not have"),
+        ("red", f"data:image/jpeg;base64,{'A' * 40_000}", "more than 40000 characters"),
+    ],
+)
+def test_an_example_that_is_none(label: str, image: str, message: str) -> None:
+    text = make_card().to_json().replace('"schema":1', '"schema":2')
+    said = msgspec.json.encode([{"label": label, "image": image}]).decode()
+    with pytest.raises(CardError, match=message):
+        ModelCard.from_json(text.replace('"provenance"', f'"examples":{said},"provenance"'))
 
 
 def test_a_threshold_that_is_no_share() -> None:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.runtime.machine import Machine
@@ -116,3 +117,10 @@ def test_a_model_has_to_fit_too(tmp_path: Path, tiny_model: Path) -> None:
         file.truncate(large)
     with pytest.raises(SettingsError, match="too few"):
         fitted(tmp_path / "large.onnx", 1500 * MB)
+
+
+def test_what_a_shadow_keeps_is_counted() -> None:
+    machine, wanted = Machine(2, 8000 * MB), Settings(workers=2, max_image_bytes=5 * MB)
+    without = Sizing.of(wanted, machine).needed_bytes()
+    shadowed = Sizing.of(msgspec.structs.replace(wanted, shadow="canary"), machine)
+    assert shadowed.needed_bytes() == without + 2 * 5 * MB

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from service.http.app import create_app
 from service.http.current import endpoints_of, service_of
@@ -20,10 +21,12 @@ from service.settings import Settings
 
 
 @contextmanager
-def serving(classifier: Classifier, model: Path, slot: WorkerSlot | None = None) -> Iterator[int]:
-    """An event loop with this classifier, in a thread of this process; its port."""
+def serving(
+    classifier: Classifier | None, model: Path, slot: WorkerSlot | None = None, **settings: Any
+) -> Iterator[int]:
+    """An event loop with this classifier, or the model's, in a thread of this process; its port."""
     slot = slot or WorkerSlot(SharedState(1), 0)
-    app = create_app(Settings(model=model, workers=1), classifier, slot)
+    app = create_app(Settings(model=model, workers=1, **settings), classifier, slot)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop, stop = new_event_loop(), asyncio.Event()
 

@@ -1,5 +1,6 @@
 """Who has the network first: images that wait, or a turn of a background task."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from werkzeug.datastructures import Headers
 from service.http.app import create_app
 from service.http.current import service_of
 from service.inference.classifier import Classifier, Outputs
-from service.serving.batcher import Answer, Batcher
+from service.serving.batcher import TURN_SECONDS, Answer, Batcher
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected
 from service.serving.pipeline import PredictRequest, Task
@@ -57,7 +58,7 @@ def context() -> RequestContext:
 
 
 def request() -> PredictRequest:
-    return PredictRequest(b"", Headers(), "", context(), {})
+    return PredictRequest(b"", Headers(), "", context())
 
 
 @pytest.fixture
@@ -103,6 +104,45 @@ def test_without_an_event_loop(
             batcher.answer(request(), lambda _: task)
         turn.result(30)
     assert order == ["prediction", "turn"]
+
+
+class Noted(Classifier):
+    """Writes down the thread that it predicts in, and how many images."""
+
+    def __init__(self, like: Classifier, seconds: float) -> None:
+        super().__init__(like._session, like.card)
+        self.seconds_per_image = seconds
+        self.runs: list[tuple[bool, int]] = []
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        on_loop = threading.current_thread() is threading.main_thread()
+        self.runs.append((on_loop, len(images)))
+        return super().run(images)
+
+
+def test_a_slow_model_keeps_off_the_event_loop_and_a_fast_one_does_not(
+    batcher: Batcher, tiny_classifier: Classifier
+) -> None:
+    """Both in one queue, the slow one in the middle of it."""
+    fast, slow = Noted(tiny_classifier, TURN_SECONDS / 4), Noted(tiny_classifier, 2 * TURN_SECONDS)
+    loop, answers = Loop(), list[Answer]()
+
+    def read(classifier: Classifier, images: int) -> Callable[[PredictRequest], Task]:
+        return lambda _: Task([IMAGE] * images, classifier, lambda _: Response(200, {}, b""))
+
+    with ThreadPoolExecutor(1) as threads:
+        batcher.run_on(loop, threads)
+        for classifier, images in ((fast, 6), (slow, 2), (fast, 1)):
+            batcher.submit(request(), read(classifier, images), answers.append)
+
+        def answered() -> bool:
+            loop.run(len(loop.calls))
+            return len(answers) == 3
+
+        assert eventually(answered)
+        batcher.stop()
+    assert fast.runs[:2] == [(True, 4), (True, 2)]  # no more than fit into a turn
+    assert slow.runs == [(False, 1), (False, 1)]
 
 
 def test_a_turn_comes_all_the_same_while_no_image_waits(batcher: Batcher) -> None:

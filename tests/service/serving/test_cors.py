@@ -20,7 +20,7 @@ def test_an_allowed_origin_may_read_an_answer_and_its_headers() -> None:
         "Vary": "Origin",
         ALLOW: "http://localhost:3000",
         "Access-Control-Expose-Headers": (
-            "X-Request-ID, Retry-After, Inference-Header-Content-Length"
+            "X-Request-ID, X-Model-Version, Retry-After, Inference-Header-Content-Length"
         ),
     }
 
@@ -29,7 +29,14 @@ def test_a_preflight_is_told_what_may_be_sent() -> None:
     said = cors_headers(LIST, "https://example.org", preflight=True)
     assert said[ALLOW] == "https://example.org"
     assert said["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
-    sent = {"Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "traceparent"}
+    sent = {
+        "Authorization",
+        "Content-Type",
+        "X-API-Key",
+        "X-Request-ID",
+        "traceparent",
+        "X-Canary-Key",
+    }
     assert sent < set(said["Access-Control-Allow-Headers"].split(", "))
     assert int(said["Access-Control-Max-Age"]) > 60
 

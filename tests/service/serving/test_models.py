@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from service.inference.classifier import Classifier
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving import watcher
 from service.serving.models import Models
+from service.serving.served import Asked
 from service.serving.service import Service
 from service.serving.watcher import Watcher
 from service.settings import Settings
@@ -38,6 +40,10 @@ def server(folder: Path) -> Iterator[Server]:
     settings = {"workers": 2, "model_poll_seconds": 0.3, "open_model": "true"}
     with start_server(folder / "models" / "m.onnx", **settings) as running:
         yield running
+
+
+def answering(models: Models) -> Classifier:
+    return models.find(Asked()).classifier
 
 
 def version(server: Server) -> str:
@@ -147,6 +153,29 @@ def test_a_worker_that_dies_beside_a_refused_file_is_replaced(server: Server, fo
     assert eventually(lambda: every_worker_says(server, "two"))
 
 
+def test_a_worker_that_dies_beside_a_broken_default_is_replaced(folder: Path) -> None:
+    """The same with versions: what answered before is not the highest that opens."""
+    versions = folder / "versions"
+    for number, content in ((1, "models/m.onnx"), (2, "two.onnx")):
+        (versions / str(number)).mkdir(parents=True)
+        shutil.copy(folder / content, versions / str(number) / "m.onnx")
+    (versions / "stable").symlink_to("1")
+    with start_server(versions, workers=2, model_poll_seconds=0.3) as server:
+        (versions / "3").mkdir()
+        (versions / "3" / "m.onnx").write_text("not a model")
+        (versions / "next").symlink_to("3")
+        (versions / "next").replace(versions / "stable")
+        assert eventually(lambda: refusals(server) == 2)
+        victim = server.workers[0]
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
+        assert eventually(server.ready)
+        assert every_worker_says(server, "one")
+        (told,) = server.get("/models").json()["models"]
+        assert told["default"] == 1
+        assert "'stable' of" in told["problems"][0]
+
+
 def test_a_link_that_is_switched_counts_as_a_new_file(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / name).mkdir()
@@ -181,18 +210,20 @@ def test_a_file_that_changes_while_a_worker_starts_is_noticed(
     put(folder, (folder / "two.onnx").read_bytes())
     service.models.look()
     service.models.look()
-    assert service.models.current.card.version == "two"
+    assert answering(service.models).card.version == "two"
 
 
 def test_a_model_that_does_not_fit_the_memory_is_refused(service: Service, folder: Path) -> None:
     sizing = service.sizing
     small = replace(sizing, machine=sizing.machine._replace(memory=100_000_000))
-    models = Models(small, service.slot.state.last_model, service.metrics, service.models.current)
+    models = Models(
+        small, service.slot.state.last_models, service.metrics, answering(service.models)
+    )
     put(folder, (folder / "two.onnx").read_bytes())
     models.look(now=True)
-    assert models.current.card.version == "one"
+    assert answering(models).card.version == "one"
     service.models.look(now=True)
-    assert service.models.current.card.version == "two"
+    assert answering(service.models).card.version == "two"
 
 
 def test_the_watcher_goes_on_after_an_error(
@@ -208,7 +239,7 @@ def test_the_watcher_goes_on_after_an_error(
     monkeypatch.setattr(service.auth, "refresh", refresh)
     Watcher(service.models, service.auth, service.slot.state, 0.01).start()
     put(folder, (folder / "two.onnx").read_bytes())
-    assert eventually(lambda: service.models.current.card.version == "two")
+    assert eventually(lambda: answering(service.models).card.version == "two")
 
 
 def test_a_folders_model_is_replaced_by_one_of_another_name(folder: Path) -> None:
@@ -227,6 +258,6 @@ def test_a_folders_model_is_replaced_by_one_of_another_name(folder: Path) -> Non
 
 def test_the_name_is_the_settings_else_the_cards(tiny_model: Path) -> None:
     slot = WorkerSlot(SharedState(1), 0)
-    assert Service.build(Settings(model=tiny_model), slot=slot).models.name == "tiny"
+    assert Service.build(Settings(model=tiny_model), slot=slot).models.find(Asked()).name == "tiny"
     named = Settings(model=tiny_model, name="pets")
-    assert Service.build(named, slot=slot).models.name == "pets"
+    assert Service.build(named, slot=slot).models.find(Asked()).name == "pets"

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.http.app import create_app
-from service.http.current import service_of
 from service.inference import errors as inference_errors
 from service.inference.classifier import Classifier, Outputs
 from service.inference.errors import ImageError, InferenceError, InvalidAnswer
@@ -129,7 +128,10 @@ def test_an_unforeseen_error_is_500_and_says_nothing(
 
 
 def test_a_fault_of_the_runtime_leaves_the_next_request_alone(
-    tiny_model: Path, tiny_classifier: Classifier, caplog: pytest.LogCaptureFixture
+    tiny_model: Path,
+    tiny_classifier: Classifier,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More faults than requests may be in flight: each of them has left."""
     settings = Settings(model=tiny_model, max_in_flight=2, decoders=1, workers=1)
@@ -139,7 +141,7 @@ def test_a_fault_of_the_runtime_leaves_the_next_request_alone(
     with caplog.at_level(logging.CRITICAL, "labelserve"):
         statuses = [ask(client, "/predict").status for _ in range(5)]
     assert statuses == [500] * 5
-    service_of(app).models.current = tiny_classifier
+    monkeypatch.setattr(classifier, "run", tiny_classifier.run)
     assert ask(client, "/predict").status == 200
 
 

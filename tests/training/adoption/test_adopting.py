@@ -335,6 +335,19 @@ def test_the_temperature_is_in_the_graph(tmp_path: Path) -> None:
     agree(classifier, images, softmax(asked(model, seen) / classifier.card.temperature))
 
 
+def test_images_of_the_data_are_in_the_file_if_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = by_colour(tmp_path)
+    data = str(fill_folder(tmp_path / "photos", images=5))
+    assert adopt(model, "--preprocess", "tf", "--data", data).card.examples == ()
+    card = adopt(model, "--preprocess", "tf", "--data", data, "--examples").card
+    assert [one.label for one in card.examples] == [*["blue"] * 4, *["green"] * 3, *["red"] * 3]
+    assert "10 test images are in the file" in capsys.readouterr().err
+    assert main(["adopt", str(model), "--preprocess", "tf", "--examples"]) == 2
+    assert "--examples: they are images of --data" in capsys.readouterr().err
+
+
 def test_data_with_labels_that_stand_alone(tmp_path: Path) -> None:
     model = by_colour(tmp_path, [node("Sigmoid", "logits", "each")])
     fill_folder(tmp_path / "photos")

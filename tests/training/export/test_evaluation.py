@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from service.inference.classifier import Classifier
-from service.inference.contract import NOTHING_MEASURED, LabelFigures
+from service.inference.contract import NOTHING_MEASURED, LabelFigures, ReliabilityBin
 from tests.training.conftest import TrainedModel, fill_folder
 from training.errors import DataError
 from training.export import evaluation
@@ -37,6 +37,7 @@ def test_the_accuracy_in_words() -> None:
     probabilities = np.repeat(np.array([[0.75, 0.25]], np.float32), 50, axis=0)
     targets = np.array([0] * 49 + [1])
     found = evaluation.figures(probabilities, targets, "ab", split="test", parity=0.0)
+    assert found.reliability == (ReliabilityBin(0.75, 0.75, 0.98, 50),)
     said = "accuracy 98.00 % (89.5 to 99.6, 95 % sure) on 50 test images"
     assert evaluation.accuracy_text(found) == said
     assert evaluation.accuracy_text(NOTHING_MEASURED) == "nothing was measured"

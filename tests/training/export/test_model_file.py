@@ -110,7 +110,7 @@ def test_familiarity_is_made_where_images_are_held_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     without = model_file.export(model, 1.0, config, dataset)
-    assert (without.schema, without.familiarity) == (1, None)
+    assert without.familiarity is None
     assert "no familiarity: it is a share of held-back images: 3 are" in capsys.readouterr().err
 
     monkeypatch.setattr(familiarity, "LEAST_HELD_BACK", 3)
@@ -121,7 +121,31 @@ def test_familiarity_is_made_where_images_are_held_back(
     assert shares is not None
     assert {round(3 * share, 4) for share in shares} <= {0, 1, 2, 3}
     below = sum(share < 0.01 for share in shares) / len(shares)
-    assert (card.schema, card.familiarity) == (2, Familiarity(0.01, 3, below))
+    assert card.familiarity == Familiarity(0.01, 3, below)
+
+
+def test_own_photographs_are_not_in_the_file_unless_that_is_said(
+    model: keras.Model,
+    config: TrainConfig,
+    dataset: Dataset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    card = model_file.export(model, 1.0, config, dataset)
+    assert card.examples == ()
+    assert b"data:image" not in config.output.read_bytes()
+
+    config = dataclasses.replace(config, examples=True)
+    card = model_file.export(model, 1.0, config, dataset)
+    assert Classifier.load(config.output).card.examples == card.examples
+    labels = [example.label for example in card.examples]
+    assert labels == ["blue", "blue", "green", "green", "red", "red"]  # all that are there
+    model_file.announce(card, config, 1.0)
+    assert "6 test images are in the file" in capsys.readouterr().err
+
+
+def test_cifar10s_images_are() -> None:
+    for examples, shown in ((None, True), (False, False), (True, True)):
+        assert TrainConfig(examples=examples).shows_examples is shown
 
 
 def test_writing_a_card_leaves_the_graph_alone(trained_model: TrainedModel, tmp_path: Path) -> None:

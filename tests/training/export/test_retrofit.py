@@ -5,13 +5,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from service.inference.classifier import Classifier
 from tests.training.conftest import TrainedModel, fill_folder
+from training import calibration
 from training.cli import main
-from training.export import familiarity
+from training.export import cards, familiarity
 
 
 @pytest.fixture
@@ -39,13 +41,44 @@ def test_what_is_added_changes_nothing_else(
     assert (told.threshold, told.held_back, told.strangers) == (0.01, 3, {})
     assert f"as {told.false_alarms:.2%} of the test images are" in capsys.readouterr().err
     assert after.card.version != before.card.version
-    kept = msgspec.structs.replace(
-        after.card, schema=1, familiarity=None, version=before.card.version
-    )
+    kept = msgspec.structs.replace(after.card, familiarity=None, version=before.card.version)
     assert kept == before.card
     images = trained_model.images
     np.testing.assert_array_equal(after.predict(images), before.predict(images))
     assert after.run(images).familiarity is not None
+
+
+def test_a_file_of_the_first_schema_gets_its_curve(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "LEAST_IN_BIN", 3)
+    card = msgspec.structs.replace(Classifier.load(model).card, schema=1)
+    cards.save(onnx.load(model), card, model)
+
+    assert main(["familiarity", str(model), "--data", str(data)]) == 0
+
+    after = Classifier.load(model).card
+    assert after.schema == 2
+    curve = after.figures.reliability
+    assert sum(each.images for each in curve) == after.figures.images == 6
+    assert sum(each.images * each.right for each in curve) == pytest.approx(
+        6 * (after.figures.accuracy or 0)
+    )
+    assert msgspec.structs.replace(after.figures, reliability=()) == card.figures
+
+
+def test_examples_are_what_is_said(model: Path, data: Path) -> None:
+    """Not of one's own images unless it is said; kept until it is said that they are not."""
+
+    def examples(*words: str) -> tuple[str, ...]:
+        assert main(["familiarity", str(model), "--data", str(data), *words]) == 0
+        return tuple(example.label for example in Classifier.load(model).card.examples)
+
+    assert examples() == ()
+    shown = examples("--examples")
+    assert shown == ("blue", "blue", "green", "green", "red", "red")
+    assert examples() == shown
+    assert examples("--no-examples") == ()
 
 
 def test_it_can_be_made_again_elsewhere(model: Path, data: Path, tmp_path: Path) -> None:
@@ -72,6 +105,8 @@ def test_strangers_are_measured(model: Path, data: Path, tmp_path: Path) -> None
     assert (name, found.images) == ("checks", 4)
     assert 0 <= found.auroc <= 1
     assert 0 <= found.passed <= 1
+    assert main(words[:-1]) == 0
+    assert Classifier.load(model).card.familiarity == classifier.card.familiarity
 
 
 @pytest.mark.parametrize("is_known", [False, True])

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import calibration
 from training.export.answers import Answers
 from training.intervals import share_interval
 from training.report import counting
@@ -55,23 +54,6 @@ def test_a_typical_success_is_its_labels_median() -> None:
 
     assert counting.typical_successes(answers(rows), 5) == [2, 4]
     assert counting.typical_successes(answers(rows), 1) == [2]
-
-
-def test_bins_are_of_equal_mass_and_give_the_calibration_error() -> None:
-    rng = np.random.default_rng(0)
-    rows = [(int(rng.integers(4)), int(rng.integers(4)), rng.uniform(0.3, 1)) for _ in range(47)]
-    found = answers(rows)
-
-    bins = counting.reliability(found)
-
-    assert sorted({b.images for b in bins}) == [3, 4]
-    assert len(bins) == 15
-    confidences = sorted(p for *_, p in rows)
-    assert bins[0].confidence == pytest.approx(np.mean(confidences[: bins[0].images]), abs=1e-6)
-    error = sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / 47
-    assert error == pytest.approx(
-        calibration.calibration_error(found.probabilities, found.targets), abs=1e-6
-    )
 
 
 def test_wilsons_interval() -> None:

@@ -90,7 +90,10 @@ def test_pointers_lead_somewhere_and_nothing_lies_there_unused() -> None:
 
 def test_examples_are_what_their_schemas_say() -> None:
     whole = described()
-    shown = [one for one in everything(whole) if "schema" in one]
+    of_schemas = {"components": {**whole["components"], "schemas": {}}}
+    shown = [
+        one for one in everything({**whole, **of_schemas}) if isinstance(one.get("schema"), dict)
+    ]
     count = 0
     for one in shown:
         examples = [example["value"] for example in one.get("examples", {}).values()]

@@ -48,10 +48,10 @@ def test_every_operation_status_parameter_and_field_is_there() -> None:
 def test_every_operation_has_its_line_with_curl() -> None:
     lines = [unescape(line) for line in re.findall(r'<pre class="curl">(.*?)</pre>', PAGE)]
     assert len(lines) == sum(map(len, DOCUMENT["paths"].values()))
-    assert f"curl {ADDRESS}/model" in lines
-    (single,) = [line for line in lines if "/predict?" in line]
+    assert f"curl '{ADDRESS}/model?version=1'" in lines
+    (single,) = [line for line in lines if f"{ADDRESS}/predict?" in line]
     assert "--data-binary @cat.jpg" in single
-    (batch,) = [line for line in lines if "/predict/batch" in line]
+    (batch,) = [line for line in lines if f"{ADDRESS}/predict/batch" in line]
     assert "-F images=@a.jpg" in batch
 
 
@@ -77,8 +77,8 @@ def test_each_line_with_curl_gets_its_answer(tmp_path: Path) -> None:
                 check=True,
                 timeout=60,
             )
-            refused = "404" if "{label}" in path else "400"
-            assert told.stdout == ("200" if "200" in operation["responses"] else refused), line
+            answered = "200" if "200" in operation["responses"] else "400"
+            assert told.stdout == ("404" if "{label}" in path else answered), line
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,4 +1,7 @@
-"""Predictions without HTTP: the same answers for files, as CSV or JSON lines."""
+"""What `python -m service predict` was before it used all cores: one image at a time.
+
+Kept as it was, for `tests.benchmarks.offline` to compare with. Nothing else uses it.
+"""
 
 import csv
 import os
@@ -58,16 +61,6 @@ def predict_files(model: Path, files: list[Path], form: str, top_k: int | None) 
     if failed:
         sys.stderr.write(f"{failed} of {len(files)} files could not be answered\n")
     return _SOME_FAILED if failed else 0
-
-
-def print_card(model: Path) -> int:
-    """Write a model's card to standard output, for people; the exit status as above."""
-    classifier = _opened(model)
-    if classifier is None:
-        return _NO_MODEL
-    card = msgspec.json.format(classifier.card.to_json(), indent=2)
-    sys.stdout.write(card + "\n")
-    return 0
 
 
 def results(
@@ -153,3 +146,7 @@ def _unreadable(error: OSError) -> Problem:
         status=404,
         detail=f"the file cannot be read: {error.strerror or error}",
     )
+
+
+if __name__ == "__main__":
+    sys.exit(predict_files(Path(sys.argv[1]), [*map(Path, sys.argv[2:])], "csv", None))

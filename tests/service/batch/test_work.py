@@ -1,0 +1,60 @@
+"""What one process does with a chunk."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service.batch import items as items_module
+from service.batch import work as work_module
+from service.batch.items import Item, unreadable
+from service.batch.work import Work
+from service.inference.classifier import ALL, Classifier
+from tests.images import encode, photograph
+
+
+@pytest.fixture
+def chunk(tmp_path: Path) -> list[Item]:
+    """Files, bytes, and what has a problem already: more than a batch."""
+    found = []
+    for number in range(40):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(encode(photograph(number, 20, 30), "JPEG"))
+        found += [Item(str(path)), Item(f"{number}b", path.read_bytes())]
+    return [*found, Item("missing.jpg"), Item("x", unreadable("said before")), Item(str(tmp_path))]
+
+
+def test_slow_files_are_read_together_with_the_same_answers(
+    tiny_classifier: Classifier, chunk: list[Item]
+) -> None:
+    expected = Work(tiny_classifier, ALL, "jsonl")(chunk)
+    assert (expected.images, expected.failed) == (83, 3)
+    together = threading.Barrier(8)
+
+    def slow(_: str) -> bytes:
+        time.sleep(0.01)
+        return b"alone"
+
+    def waiting(_: str) -> bytes:
+        together.wait(20)
+        return b"together"
+
+    work = Work(tiny_classifier, ALL, "jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work_module, "_file", slow)
+        assert work._contents([Item("a")] * 2) == [b"alone"] * 2
+        patch.setattr(work_module, "_file", waiting)
+        assert work._contents([Item("a")] * 16) == [b"together"] * 16
+    assert work(chunk) == expected
+
+
+def test_a_file_that_is_too_large(
+    tiny_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "LARGEST", 100)
+    monkeypatch.setattr(items_module, "LARGEST", 100)
+    (tmp_path / "film.jpg").write_bytes(bytes(101))
+    piece = Work(tiny_classifier, ALL, "csv")([Item(str(tmp_path / "film.jpg"))])
+    assert piece.failed == 1
+    assert b"the file has 101 bytes, 100 are allowed" in piece.rows
