@@ -168,3 +168,15 @@ def test_keda_scales_on_what_is_exported_and_on_cpu() -> None:
     assert cpu == resource
     assert_metrics_exist(in_flight["external"]["metric"]["query"])
     assert int(in_flight["external"]["target"]["value"]) < IN_FLIGHT_PER_CORE
+
+
+def test_a_core_may_have_as_many_in_flight_in_every_mode() -> None:
+    """Before more replicas are started."""
+    (pod,) = load(DEPLOYMENTS / "deployment.yaml")["spec"]["template"]["spec"]["containers"]
+    (_, keda) = load(DEPLOYMENTS / "scaledobject.yaml")["spec"]["triggers"]
+    each = int(keda["metadata"]["threshold"]) / int(pod["resources"]["limits"]["cpu"])
+    (runtime,) = load(RUNTIME)["spec"]["containers"]
+    (_, standard) = load(STANDARD)["spec"]["predictor"]["autoScaling"]["metrics"]
+    knative = load(KNATIVE)["spec"]["predictor"]["scaleTarget"]
+    found = {int(standard["external"]["target"]["value"]), knative}
+    assert found == {each * int(runtime["resources"]["limits"]["cpu"])}

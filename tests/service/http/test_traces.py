@@ -288,11 +288,11 @@ def test_a_collector_that_refuses_is_counted(tiny_model: Path) -> None:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, **QUICKLY}
         with start_server(tiny_model, worker="gthread", **environ) as server:
             server.post("/predict", SMALL)
-            assert eventually(lambda: server.metric("labelserve_spans_dropped_total") == 4)
+            assert eventually(lambda: server.metric("labelserve_spans_dropped_total") > 0)
             collector.status = 200
             reply = server.post("/predict", SMALL)
             Traced(server, collector).spans_of(reply.headers["X-Request-ID"], "inference")
-            assert server.metric("labelserve_spans_dropped_total") == 4
+            assert server.metric("labelserve_spans_dropped_total") == len(collector.refused)
 
 
 def test_a_share_is_sampled(tiny_model: Path) -> None:
