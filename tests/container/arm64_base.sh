@@ -32,7 +32,7 @@ mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null
     awk '/^URIs:/ { print $2; exit } $1 == "deb" { print $2; exit }')
 mmdebstrap --quiet --architectures=arm64 --variant=extract \
     --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-    --include='?essential' --include=python3,python3-venv,python3-pip \
+    --include='?essential' --include=apt,python3,python3-venv,python3-pip \
     "${base##*-}" "$context/base.tar" "$mirror" >/dev/null
 # This machine's, so that pip works in a build.
 cp /etc/ssl/certs/ca-certificates.crt "$context/"

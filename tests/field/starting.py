@@ -35,7 +35,7 @@ def refused(
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     lines = (done.stdout + done.stderr).splitlines()

@@ -14,7 +14,15 @@ from PIL import Image
 
 from tests.collector import ERROR, INTERNAL, SERVER, UNSET, Collector, Span, collecting
 from tests.images import encode, photograph
-from tests.server import WORKERS, Server, eventually, free_port, multipart, start_server
+from tests.server import (
+    START_SECONDS,
+    WORKERS,
+    Server,
+    eventually,
+    free_port,
+    multipart,
+    start_server,
+)
 
 SMALL = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 LARGE = encode(photograph(1, 640, 427), "JPEG")
@@ -321,4 +329,4 @@ def _kill(pid: int, server: Server) -> None:
     """End a worker at once, and wait for another one to be ready in its place."""
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: pid not in server.workers and len(server.workers) == 2)
-    assert eventually(server.ready)
+    assert eventually(server.ready, START_SECONDS)
