@@ -135,8 +135,7 @@ class Versions:
 
     def replaced_by(self, number: int) -> Version | None:
         """The version that nothing leads to any more as soon as this one is open."""
-        for version in self._versions.values():
-            before = version.number
+        for before in {self.targets.default, *self.targets.labels.values()} - {number}:
             leads = {
                 self._layout.labels.get(label)
                 for label, target in self.targets.labels.items()
@@ -144,8 +143,8 @@ class Versions:
             }
             if before == self.targets.default:
                 leads.add(self._layout.default)
-            if before != number and leads == {number}:
-                return version
+            if leads == {number}:
+                return self._versions.get(before)
         return None
 
     def missing(self) -> Iterator[ModelError]:
