@@ -36,7 +36,10 @@ class Span:
 
 
 class Collector(ThreadingHTTPServer):
-    """``status``: what exports are answered with; ``paths`` and ``spans``: what came so far."""
+    """``status``: what exports are answered with; ``paths``: where they went.
+
+    ``spans``: those that came, and were taken; ``refused``: the others.
+    """
 
     daemon_threads = True
 
@@ -44,6 +47,7 @@ class Collector(ThreadingHTTPServer):
         self.status = 200
         self.paths: set[str] = set()
         self.spans: list[Span] = []
+        self.refused: list[Span] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -62,9 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.paths.add(self.path)
-        if self.server.status == 200:
-            self.server.spans += _spans(ExportTraceServiceRequest.FromString(data))
-        self.send_response(self.server.status)
+        status = self.server.status
+        into = self.server.spans if status == 200 else self.server.refused
+        into += _spans(ExportTraceServiceRequest.FromString(data))
+        self.send_response(status)
         body = ExportTraceServiceResponse().SerializeToString()
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", str(len(body)))

@@ -23,7 +23,8 @@ from service.batch.sharding import Shard
 from service.batch.work import Work
 from service.inference.classifier import Classifier, Selection
 from service.inference.errors import ModelError
-from service.inference.model_files import model_file, read_model
+from service.inference.layout import default_file
+from service.inference.model_files import read_model
 from service.runtime.machine import Machine
 
 _SOME_FAILED = 1
@@ -85,7 +86,7 @@ def _advice(request: Request) -> str:
 def _predict(request: Request) -> int:
     form, shard = _form(request), Shard.parse(request.shard)
     _require_readable(request.lists)
-    file = model_file(request.model)
+    file = default_file(request.model)
     model = read_model(file)
     task = Task(model, str(file), request.selection, form)
     work = task.work()

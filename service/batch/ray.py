@@ -17,8 +17,9 @@ from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
 from service.runtime.sizing import MAX_BATCH_SIZE
 
 # So few files are listed again, to be divided by their number; of more, Ray makes fewer tasks.
-_FEW = 10_000
+_FEW = 100_000
 _FILES_OF_TASK = 1_000
+_CORES_OF_WRITER = 32
 
 
 class Actor:
@@ -54,7 +55,7 @@ def predictions(predictor: Predictor, sources: Sequence[str]) -> Any:
     """
     import ray
 
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    cores = _cores()
     return _files(sources, cores).map_batches(
         Actor,
         fn_constructor_args=(predictor,),
@@ -62,6 +63,12 @@ def predictions(predictor: Predictor, sources: Sequence[str]) -> Any:
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=cores),
     )
+
+
+def _cores() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _files(sources: Sequence[str], cores: int) -> Any:
@@ -95,10 +102,16 @@ def _work(job: Job) -> Written:
     try:
         found = predictions(job.predictor, job.sources)
     except (OSError, ValueError) as error:  # nothing there, nothing called an image
-        raise Refused(str(error)) from error
-    # The actors have all cores until they end: rows that are written meanwhile must ask for none.
-    mode = "overwrite" if job.overwrite else "error"
-    found.write_parquet(folder, filesystem=places, mode=mode, ray_remote_args={"num_cpus": 0})
+        raise Refused(f"images cannot be listed: {error}") from error
+    found.write_parquet(
+        folder,
+        filesystem=places,
+        mode="overwrite" if job.overwrite else "error",
+        # The actors have all cores until they end: what writes meanwhile must ask for none, and is
+        # a few processes, as Ray would start one for each block.
+        ray_remote_args={"num_cpus": 0},
+        concurrency=1 + _cores() // _CORES_OF_WRITER,
+    )
     rows = dataset(folder, filesystem=places, format="parquet")
     return Written(
         rows.count_rows(field("rank") == 1), rows.count_rows(field("problem").is_valid())

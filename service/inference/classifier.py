@@ -30,7 +30,8 @@ from service.inference.errors import (
     UnknownProvider,
 )
 from service.inference.foreign_files import foreign_kind
-from service.inference.model_files import model_file, read_model
+from service.inference.layout import default_file
+from service.inference.model_files import read_model
 
 _LOG = logging.getLogger("labelserve.inference")
 
@@ -111,11 +112,14 @@ class Classifier:
     def load(cls, path: str | os.PathLike[str], *, threads: int = 1) -> Self:
         """Read and open a model file, or a folder's; the rest is as of ``open``.
 
+        Of a folder of versions, it is the default: ``stable``, else the highest number.
+
         Raises:
-            ModelNotFound: no such file, or not readable; no or several files in the folder.
+            ModelNotFound: no such file, or not readable; no or several files in the folder; a
+                label that leads nowhere, or several models.
             ModelError: as of ``open``.
         """
-        file = model_file(Path(path))
+        file = default_file(Path(path))
         return cls.open(read_model(file), file, threads=threads)
 
     @classmethod

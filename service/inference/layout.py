@@ -102,6 +102,18 @@ def read_model_layout(path: Path) -> ModelLayout:
     return found[0]
 
 
+def default_file(path: Path) -> Path:
+    """The model file that a path stands for; of a folder of versions, the default's.
+
+    Raises:
+        ModelNotFound: there is none, or there are several, or the default's label leads nowhere.
+    """
+    layout = read_model_layout(path)
+    if layout.default is None:
+        raise ModelNotFound("; ".join(layout.problems))
+    return model_file(layout.versions[layout.default])
+
+
 def read_labels_file(path: Path) -> dict[str, int]:
     """What a model folder's ``labels.json`` says; nothing where there is no such file.
 

@@ -2,6 +2,8 @@
 
 import hmac
 import logging
+import re
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,6 +29,11 @@ _ALWAYS_OPEN = (
     ),
     *("/v2/health/live", "/v2/health/ready"),
 )
+# What models say of themselves.
+_OF_MODELS = (
+    *("/model", "/model/examples"),
+    *("/models", "/models/{name}", "/models/{name}/examples"),
+)
 
 
 class UnusableKeys(Exception):
@@ -34,9 +41,9 @@ class UnusableKeys(Exception):
 
 
 def open_paths(settings: Settings) -> frozenset[str]:
-    """The paths that need no key."""
+    """The paths that need no key, with ``{name}`` for a part that varies."""
     chosen = {"/metrics": settings.open_metrics}
-    chosen |= dict.fromkeys(("/model", "/model/examples"), settings.open_model)
+    chosen |= dict.fromkeys(_OF_MODELS, settings.open_model)
     chosen |= {settings.platform_health_route: True} if settings.platform_health_route else {}
     return frozenset(_ALWAYS_OPEN) | {path for path, is_open in chosen.items() if is_open}
 
@@ -59,7 +66,7 @@ class Auth:
         self._locked = settings.has_keys
         self._given = settings.api_keys
         self._file = settings.api_keys_file
-        self._open = open_paths(settings)
+        self._open = _pattern(open_paths(settings))
         self._digests: tuple[bytes, ...] = ()
         try:
             self.refresh()
@@ -91,7 +98,7 @@ class Auth:
         Raises:
             Unauthorized: it has none.
         """
-        if not self._locked or path in self._open:
+        if not self._locked or self._open.fullmatch(path):
             return
         scheme, _, bearer = headers.get("Authorization", "").partition(" ")
         key = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-API-Key", "")
@@ -101,6 +108,10 @@ class Auth:
             valid |= hmac.compare_digest(digest, known)
         if not valid:
             raise Unauthorized("send a valid key: Authorization: Bearer … or X-API-Key: …")
+
+
+def _pattern(paths: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path)) for path in paths))
 
 
 def _digest(key: str) -> bytes:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -57,20 +57,20 @@ class OtherPixels(Exception):
 class _Sample:
     """A request that the other version is to be asked about.
 
-    ``served``: what answers it; ``other``: what is to be asked too.
+    ``ids``: what the log finds it by; ``served``: what answers it; ``other``: what is asked too.
     ``held``: bytes that are kept for it; None where there was no room. ``sources``: its images as
     it holds them, if they have to be decoded again. ``outcomes``: empty until it is answered.
     """
 
     def __init__(
         self,
-        request_id: str,
+        ids: Mapping[str, str],
         served: Served,
         other: Served,
         sources: Sequence[Source],
         held: int | None,
     ) -> None:
-        self.request_id = request_id
+        self.ids = ids
         self.served = served
         self.other = other
         self.sources = sources
@@ -154,7 +154,7 @@ class Shadow:
         held = self._take_room(_kept_bytes(task, again=again))
         context.keeps_pixels = not again and held is not None
         sources = task.images if again and held is not None else ()
-        sample = _Sample(context.request_id, served, other, sources, held)
+        sample = _Sample(context.ids, served, other, sources, held)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             response = task.encode(outcomes)
@@ -195,7 +195,7 @@ class Shadow:
     def _ask(self, sample: _Sample, since: float) -> None:
         """In the one thread for it."""
         until = since + PATIENCE_SECONDS
-        context = RequestContext(sample.request_id, "", since, until, served=sample.other)
+        context = RequestContext(sample.ids["request_id"], "", since, until, served=sample.other)
         self._asking = context
         try:
             for place, answered in sample.answered:
@@ -255,7 +255,7 @@ def _kept_bytes(task: Task, *, again: bool) -> int:
 
 def _whose(sample: _Sample, place: int) -> dict[str, object]:
     """Of which request an image is, and the two versions; which image, where there are several."""
-    fields: dict[str, object] = {"request_id": sample.request_id}
+    fields: dict[str, object] = {**sample.ids}
     if len(sample.outcomes) > 1:
         fields["image"] = place + 1
     served, other = sample.served, sample.other

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         fill(folder / "few", FEW, chosen.size)
         fill(folder / "many", chosen.images, chosen.size)
         seconds = [
-            {name: _seconds(command, folder) for name, command in commands.items()}
+            {name: _seconds(name, command, folder) for name, command in commands.items()}
             for _ in range(chosen.rounds)
         ]
     say(table(seconds, chosen.images))
@@ -64,9 +64,11 @@ def fill(folder: Path, count: int, size: str) -> None:
             file.hardlink_to(first)
 
 
-def _seconds(command: list[str], folder: Path) -> tuple[float, float]:
+def _seconds(name: str, command: list[str], folder: Path) -> tuple[float, float]:
     """What a program takes for a few images, and for many."""
-    return _taken(command, folder / "few"), _taken(command, folder / "many")
+    few, many = _taken(command, folder / "few"), _taken(command, folder / "many")
+    say(f"{name}: {few:.1f} s, {many:.1f} s")
+    return few, many
 
 
 def _taken(command: list[str], images: Path) -> float:

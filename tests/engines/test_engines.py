@@ -147,7 +147,7 @@ def test_one_image_and_a_model_without_familiarity(
     (output / "old.parquet").write_bytes(b"")
     file = tmp_path / "one.jpg"
     shutil.copy(next(images.glob("9 *.jpg")), file)
-    words = [str(tiny_model), "one.jpg", "--output", "answers", "--overwrite", "--top-k", "1"]
+    words = [str(tiny_model), str(file), "--output", "answers", "--overwrite", "--top-k", "1"]
     done = run("-m", f"service.batch.{engine}", *words)
     assert done.returncode == 0, done.stderr
     with start_server(tiny_model) as server:

@@ -69,10 +69,13 @@ def test_they_are_kept_until_the_model_is_another(
     assert found.json["examples"] == []
 
 
-@pytest.mark.parametrize("path", ["/model", "/model/examples"])
+@pytest.mark.parametrize(
+    "path", ["/model", "/model/examples", "/models", "/models/{name}", "/models/{name}/examples"]
+)
 @pytest.mark.parametrize("is_open", [False, True])
 def test_images_are_as_open_as_the_card(classifier: Classifier, path: str, is_open: bool) -> None:
     settings = Settings(api_keys=("a-key",), open_model=is_open)
     client = create_app(settings, classifier).test_client()
+    path = path.format(name=classifier.card.name)
     assert client.get(path).status_code == (200 if is_open else 401)
     assert client.get(path, headers={"X-API-Key": "a-key"}).status_code == 200

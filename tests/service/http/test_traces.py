@@ -14,7 +14,15 @@ from PIL import Image
 
 from tests.collector import ERROR, INTERNAL, SERVER, UNSET, Collector, Span, collecting
 from tests.images import encode, photograph
-from tests.server import WORKERS, Server, eventually, free_port, multipart, start_server
+from tests.server import (
+    START_SECONDS,
+    WORKERS,
+    Server,
+    eventually,
+    free_port,
+    multipart,
+    start_server,
+)
 
 SMALL = encode(Image.new("RGB", (9, 7), (200, 40, 90)), "PNG")
 LARGE = encode(photograph(1, 640, 427), "JPEG")
@@ -288,11 +296,11 @@ def test_a_collector_that_refuses_is_counted(tiny_model: Path) -> None:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, **QUICKLY}
         with start_server(tiny_model, worker="gthread", **environ) as server:
             server.post("/predict", SMALL)
-            assert eventually(lambda: server.metric("labelserve_spans_dropped_total") == 4)
+            assert eventually(lambda: server.metric("labelserve_spans_dropped_total") > 0)
             collector.status = 200
             reply = server.post("/predict", SMALL)
             Traced(server, collector).spans_of(reply.headers["X-Request-ID"], "inference")
-            assert server.metric("labelserve_spans_dropped_total") == 4
+            assert server.metric("labelserve_spans_dropped_total") == len(collector.refused)
 
 
 def test_a_share_is_sampled(tiny_model: Path) -> None:
@@ -321,4 +329,4 @@ def _kill(pid: int, server: Server) -> None:
     """End a worker at once, and wait for another one to be ready in its place."""
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: pid not in server.workers and len(server.workers) == 2)
-    assert eventually(server.ready)
+    assert eventually(server.ready, START_SECONDS)

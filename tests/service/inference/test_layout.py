@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from service.inference.classifier import Classifier
 from service.inference.errors import ModelNotFound
 from service.inference.layout import ONLY_VERSION, read_layout, read_model_layout
+from tests.tiny_model import make_card, write_model
 
 
 def make(folder: Path, *files: str) -> Path:
@@ -132,6 +134,19 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"has several models, name one of them: .*/pets, "):
         read_model_layout(tmp_path)
     assert read_model_layout(tmp_path / "pets").default == 1
+
+
+def test_what_is_opened_of_a_folder_of_versions_is_the_default(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        write_model(tmp_path / str(number) / "m.onnx", make_card(version=f"card {number}"))
+    assert Classifier.load(tmp_path).card.version == "card 2"
+    (tmp_path / "stable").symlink_to("1")
+    assert Classifier.load(tmp_path).card.version == "card 1"
+    (tmp_path / "stable").unlink()
+    (tmp_path / "stable").symlink_to("7")
+    with pytest.raises(ModelNotFound, match=r"'stable' of .* leads nowhere"):
+        Classifier.load(tmp_path)
 
 
 def test_a_folder_without_any_says_what_there_is(tmp_path: Path) -> None:

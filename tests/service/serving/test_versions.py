@@ -139,6 +139,15 @@ def test_a_default_that_cannot_be_used_changes_nothing(
     assert not service.models.catalogue(Asked()).problems
 
 
+def test_a_first_label_to_nowhere_changes_nothing(folder: Path) -> None:
+    """It says that nothing new is to answer, whichever version has come meanwhile."""
+    service = Service(folder)
+    link(folder, "stable", 7)
+    put(folder, 3)
+    service.look()
+    assert (service.says(), service.states()) == (2, {1: True, 2: True, 3: True})
+
+
 def test_a_version_that_is_gone_goes_once_no_label_leads_there(folder: Path) -> None:
     link(folder, "stable", 1)
     service = Service(folder)
