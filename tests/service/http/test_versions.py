@@ -44,17 +44,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pets" / "3" / "m.onnx").write_text("not a model")
     (folder / "signs").mkdir()
     write_model(folder / "signs" / "m.onnx", make_card(version="signs"))
+    label(folder / "pets")
     return folder
+
+
+def label(pets: Path) -> None:
+    for name, number in (("stable", 1), ("canary", 2)):
+        (pets / name).unlink(missing_ok=True)
+        (pets / name).symlink_to(str(number))
 
 
 @pytest.fixture(scope="module", params=WORKERS)
 def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server]:
-    pets = folder / "pets"
-    for label, number in (("stable", 1), ("canary", 2)):
-        (pets / label).unlink(missing_ok=True)
-        (pets / label).symlink_to(str(number))
+    label(folder / "pets")
     settings = {"workers": 1, "name": "pets", "model_poll_seconds": 0.2, "canary_percent": 40}
     with start_server(folder, worker=request.param, **settings) as running:
+        # No start waits for a version without a label.
+        assert eventually(lambda: running.metric("labelserve_model_loads_total", result="refused"))
         yield running
 
 
