@@ -245,9 +245,9 @@ class Models:
         _LOG.error("new model refused: %s", error, extra={"fields": fields})
 
     def _tell_refused(self) -> None:
-        for (folder, number), error in self._refused.items():
+        refused, self._refused = self._refused, {}
+        for (folder, number), error in refused.items():
             self._refuse(error, folder, number)
-        self._refused.clear()
 
     def _look(self, layouts: Sequence[ModelLayout], *, now: bool) -> None:
         """Look at the files of all models."""
@@ -305,7 +305,9 @@ class Models:
             if version in full:
                 keep = versions.is_targeted(version.number)
                 closed |= version.classifier is not None and not keep
-                self._note(version.give_up(full[version], keep=keep), versions, version)
+                is_wanted = self._is_wanted(versions, version.number)
+                error = version.give_up(full[version], keep=keep, is_wanted=is_wanted)
+                self._note(error, versions, version)
         if closed:
             self._follow()  # else the catalogues hold its memory
         for versions, version in ranked:

@@ -47,6 +47,7 @@ class Version:
         self.digest = self._refused = b""
         self._seen: ModelState | None = _UNSEEN
         self._taken: ModelState | None = _UNSEEN
+        self._told: tuple[str, bool] | None = None  # that there is no room, and it is wanted
 
     @property
     def needed(self) -> int:
@@ -71,6 +72,7 @@ class Version:
             SettingsError: there is no such execution provider.
         """
         self.is_due, self._taken = False, self._seen  # a file that is refused is not opened again
+        self._told = None
         before = self.error
         try:
             self._read()
@@ -102,17 +104,17 @@ class Version:
         """
         self._take(data, sha256(data).digest(), self.path)
 
-    def give_up(self, error: ModelTooLarge, *, keep: bool) -> ModelError | None:
+    def give_up(self, error: ModelTooLarge, *, keep: bool, is_wanted: bool) -> ModelError | None:
         """There is no room for its file; ``keep`` what is open of it.
 
         Returns:
-            The error, if it is a new one.
+            The error, if it is a new one, or somebody wants the version now.
         """
         if not keep:
             self.classifier, self.size, self.digest = None, 0, b""
         self._taken = _UNSEEN  # later there may be room
-        known, self.error = str(self.error) == str(error), error
-        return None if known else error
+        told, self._told, self.error = self._told, (str(error), is_wanted), error
+        return None if told == self._told else error
 
     def _read(self) -> None:
         file = model_file(self.path)

@@ -487,6 +487,19 @@ def test_the_default_comes_before_a_canary(folder: Path) -> None:
     assert (small.says(), small.states()) == (1, {1: True, 2: False})
 
 
+def test_what_has_no_room_is_an_error_once_it_is_asked_for(
+    folder: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    sized(folder, {1: 8, 2: 8})
+    link(folder, "stable", 1)
+    small = Service(folder, memory=room_for(folder, 1))
+    small.look(3)
+    link(folder, "canary", 2)
+    small.look(3)
+    told = [line for line in lines.records if "MB of memory with" in line.getMessage()]
+    assert [line.levelno for line in told] == [logging.INFO, logging.ERROR]
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_answers_keeps_its_memory(folder: Path, *, is_there: bool) -> None:
     """It stays open, whatever else a label leads to, and so its memory is not free."""
