@@ -123,11 +123,14 @@ def _while_read(command: Callable[..., int], *arguments: object) -> int:
     """Run a command whose output may go to a reader that stops early (``| head``)."""
     try:
         status = command(*arguments)
-        sys.stdout.flush()
     except BrokenPipeError:
+        status = 1
+    try:
+        sys.stdout.flush()
+    except OSError:
         # Python would try to write the rest of the buffer at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return status or 1
     return status
 
 

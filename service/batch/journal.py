@@ -87,8 +87,9 @@ class Journal:
         Raises:
             OSError: it cannot be written; the old journal is still there.
         """
+        content = msgspec.json.encode(_Content(self._identity, progress))
         with self._draft.open("wb") as file:
-            file.write(msgspec.json.encode(_Content(self._identity, progress)) + b"\n")
+            file.write(content + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._draft.replace(self._path)

@@ -116,3 +116,17 @@ def test_links(tmp_path: Path) -> None:
     assert [Path(name).name for name in found(shown)] == ["1.jpg", "2.jpg", "3.jpg", "circle"]
     assert list(problems(shown)) == [f"{shown}/circle"]
     assert len(found(tmp_path / "shown" / "circle")) == 4  # named, it is listed
+
+
+def test_an_entry_that_cannot_be_looked_at_does_not_lose_its_folder(tmp_path: Path) -> None:
+    """A link to itself here; on network storage also what is not allowed, or stale."""
+    write(tmp_path, "1.jpg", "3.jpg")
+    for name in ("2", "2.jpg", "2.zip"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    assert [Path(name).name for name in found(tmp_path)] == [
+        "1.jpg",
+        "2",
+        "2.jpg",
+        "2.zip",
+        "3.jpg",
+    ]
