@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from service.__main__ import main
-from service.batch import outputs, processes
+from service.batch import command, outputs, processes
 from service.batch import run as run_module
 from service.batch.journal import Journal
 from service.batch.lock import locked
@@ -147,8 +147,8 @@ def test_a_real_kill_with_processes(tiny_model: Path, photos: Path, tmp_path: Pa
     paths = [f"{photos}/{number:04}.jpg" for number in range(IMAGES)] * 60
     names.write_text("\n".join(paths))
     asked = ["predict", str(tiny_model), f"--from={names}", f"--output={output}", "--resume"]
-    command = [sys.executable, "-c", QUICKLY, *asked]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    words = [sys.executable, "-c", QUICKLY, *asked]
+    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (output.exists() and output.stat().st_size > 1e5):
         time.sleep(0.01)
@@ -156,7 +156,7 @@ def test_a_real_kill_with_processes(tiny_model: Path, photos: Path, tmp_path: Pa
     assert process.wait() == -signal.SIGKILL
     before = files_of_torn(output)
     assert 0 < before < len(paths)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert files_of(output) == paths
     assert_nobody_is_left(process.pid)
@@ -386,16 +386,17 @@ def test_a_complete_output_that_is_gone_is_refused(
     assert "has lost rows" in capsys.readouterr().err
 
 
-def test_a_kill_between_removing_and_writing_is_gone_on_with(
-    tiny_model: Path, photos: Path, tmp_path: Path, form: str
+@pytest.mark.parametrize("step", ["write", "remove", "__init__"])
+def test_a_kill_while_an_output_is_begun_anew_is_gone_on_with(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str, step: str
 ) -> None:
-    """The journal of what was removed does not speak for what comes."""
+    """The journal of what is removed does not speak for what comes."""
     output = tmp_path / f"out.{form}"
     asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}"]
     assert main(asked) == 0
     kind = outputs.PartsOutput if form == "parquet" else outputs.FileOutput
     with pytest.MonkeyPatch.context() as patch:
-        kill_at(patch, kind, "__init__", 1)
+        kill_at(patch, {"write": Journal, "remove": command}.get(step, kind), step, 1)
         with pytest.raises(Killed):
             main([*asked, "--overwrite"])
     assert main([*asked, "--resume"]) == 0
