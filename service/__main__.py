@@ -123,14 +123,11 @@ def _while_read(command: Callable[..., int], *arguments: object) -> int:
     """Run a command whose output may go to a reader that stops early (``| head``)."""
     try:
         status = command(*arguments)
-    except BrokenPipeError:
-        status = 1
-    try:
         sys.stdout.flush()
-    except OSError:
+    except BrokenPipeError:
         # Python would try to write the rest of the buffer at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status or 1
+        return 1
     return status
 
 
