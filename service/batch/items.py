@@ -1,6 +1,8 @@
 """One image on its way: its name, and where its bytes are."""
 
+import errno
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -40,6 +42,20 @@ def unreadable(detail: str) -> Problem:
 def too_large(size: int) -> Problem:
     """The problem of a file, or a member, of more than ``LARGEST`` bytes."""
     return unreadable(f"the file has {size} bytes, {LARGEST} are allowed")
+
+
+def only_files(path: str, flags: int) -> int:
+    """An opener for ``open``, which neither waits for a pipe nor reads a device without end.
+
+    Raises:
+        OSError: there is no such file, or it is something else; folders are left to ``open``.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file, but a device or a pipe")
 
 
 def problem(name: str, detail: str) -> Listed:

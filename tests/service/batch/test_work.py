@@ -1,5 +1,6 @@
 """What one process does with a chunk."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -58,3 +59,13 @@ def test_a_file_that_is_too_large(
     piece = Work(tiny_classifier, ALL, "csv")([Item(str(tmp_path / "film.jpg"))])
     assert piece.failed == 1
     assert b"the file has 101 bytes, 100 are allowed" in piece.rows
+
+
+def test_what_is_no_file_is_not_read(tiny_classifier: Classifier, tmp_path: Path) -> None:
+    """A pipe would be waited for, and zeros end only with the memory."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    names = ["pipe.jpg", "zeros.jpg"]
+    piece = Work(tiny_classifier, ALL, "csv")([Item(str(tmp_path / name)) for name in names])
+    assert piece.failed == 2
+    assert piece.rows.count(b"the file cannot be read: it is no file, but a device or a pipe") == 2
