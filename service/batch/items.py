@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from service.serving.problems import Problem
@@ -66,6 +66,11 @@ def problem(name: str, detail: str) -> Listed:
 def passed_over(name: str, counts: "Counter[str]") -> None:
     """Count a file that is not called an image, by its ending."""
     counts[os.path.splitext(name)[1].lower() or "(none)"] += 1  # noqa: PTH122
+
+
+def bytes_of(items: Iterable[Item]) -> int:
+    """How many bytes some items carry."""
+    return sum(len(item.content) for item in items if isinstance(item.content, bytes))
 
 
 def as_text(name: str) -> str:
