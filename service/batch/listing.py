@@ -1,7 +1,7 @@
 """Which images there are: files, folders, patterns, lists of names and archives, one after another.
 
 Nothing is kept of what was passed: ten million images take no more memory than ten, but for the
-names of the one folder that is being listed and the directory of a zip.
+names of the one folder that is being listed, the directory of a zip, and what matches a pattern.
 """
 
 import glob
@@ -125,8 +125,7 @@ class Listing:
         if entry.is_dir(follow_symlinks=False):
             return _FOLDER
         if is_called_an_image(entry.name) or is_archive(entry.name):
-            # A link that leads nowhere is told when it is read.
-            return _FILE if entry.is_symlink() or entry.is_file() else _NOTHING
+            return _FILE  # a pipe, or a link that leads nowhere, is told when it is read
         if entry.is_dir():
             return _LINK
         passed_over(entry.name, self.passed)

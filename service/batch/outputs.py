@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.batch.errors import Refused
+from service.batch.journal import replace_on_disk
 from service.batch.parquet import schema
 
 # A part has so many rows at most, or is closed after so long: what a kill can cost.
@@ -170,9 +171,7 @@ class PartsOutput:
     def _finish_part(self) -> None:
         self._writer.close()
         self._writer = None
-        with self._draft.open("rb") as file:
-            os.fsync(file.fileno())
-        self._draft.replace(self._folder / _part_name(self._size))
+        replace_on_disk(self._draft, self._folder / _part_name(self._size))
         self._size += 1
         self._rows = 0
 
