@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,9 +105,7 @@ def _by_processes(chunks: Iterator[Sequence[Item]], task: Task, processes: int) 
     pending: deque[_Pending] = deque()
     with _pool(task, processes) as pool:
         for chunk in chunks:
-            with _without_interrupts():  # a process is started as soon as there is work for it
-                future = pool.submit(_run, chunk)
-            pending.append(_Pending(_names(chunk), bytes_of(chunk), future))
+            pending.append(_Pending(_names(chunk), bytes_of(chunk), _submitted(pool, chunk)))
             while pending and (
                 len(pending) >= _AHEAD * processes
                 or sum(one.size for one in pending) > AHEAD_BYTES
@@ -115,6 +114,14 @@ def _by_processes(chunks: Iterator[Sequence[Item]], task: Task, processes: int) 
                 yield _next(pending)
         while pending:
             yield _next(pending)
+
+
+def _submitted(pool: ProcessPoolExecutor, chunk: Sequence[Item]) -> Future[Piece]:
+    try:
+        with _without_interrupts():  # a process is started as soon as there is work for it
+            return pool.submit(_run, chunk)
+    except OSError as error:  # it cannot be started, or another has ended, and the pool with it
+        raise BrokenProcessPool(str(error)) from error
 
 
 def _next(pending: "deque[_Pending]") -> Done:
@@ -146,6 +153,9 @@ def _pool(task: Task, processes: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+            # One that was being started while another ended is not the pool's any more.
+            for process in active_children():
+                process.terminate()
 
 
 def _names(chunk: Sequence[Item]) -> list[str]:

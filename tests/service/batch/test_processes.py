@@ -4,8 +4,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import spawn
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from multiprocessing import get_context, resource_tracker, spawn
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,6 +85,7 @@ def test_a_process_that_ends_before_it_has_begun(task: Task) -> None:
     """It has read nothing of what it was sent: a model of more than a pipe holds."""
     large = task._replace(model=task.model + bytes(1_000_000))
     executable = spawn.get_executable()
+    resource_tracker.ensure_running()  # a process of its own
     spawn.set_executable("/bin/false")
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(20)
@@ -94,6 +95,32 @@ def test_a_process_that_ends_before_it_has_begun(task: Task) -> None:
     finally:
         signal.alarm(0)
         spawn.set_executable(executable)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_that_cannot_be_started(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, or because another ended at this moment, and the pool is closed."""
+
+    def closed(*_: object) -> None:
+        raise OSError("handle is closed")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", closed)
+    with pytest.raises(BrokenProcessPool, match="handle is closed"):
+        list(in_order(chunks(5), task, task.work(), 2))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_process_is_left(task: Task) -> None:
+    """Of one that the pool does not know, Python would wait for the end when it ends itself."""
+    unknown = get_context("spawn").Process(target=time.sleep, args=(60,))
+
+    def starting() -> Iterator[Sequence[Item]]:
+        unknown.start()
+        yield [Item("x", DATA)]
+
+    list(in_order(starting(), task, task.work(), 2))
+    unknown.join(20)
+    assert unknown.exitcode == -signal.SIGTERM
 
 
 def _too_long(*_: object) -> NoReturn:
