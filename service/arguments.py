@@ -25,13 +25,20 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     chosen, rest = parser.parse_known_args(arguments)
     # Sources may stand behind options; argparse has given what is in front of them.
-    if chosen.command == "predict" and not any(word.startswith("-") and word[1:] for word in rest):
-        chosen.sources += rest
+    front, behind = _divided(rest)
+    if chosen.command == "predict" and not any(word.startswith("-") and word[1:] for word in front):
+        chosen.sources += front + behind
         if not chosen.sources and not chosen.lists:
             parser.error("predict needs images: a SOURCE, or a list of names with --from")
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return chosen
+
+
+def _divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """Words in front of ``--``, and those behind it, which are no options whatever they are."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +72,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     for action in (label, rollback):
         action.add_argument("path", type=Path, metavar="PATH", help="a folder of versions")
     label.add_argument("label", metavar="LABEL", help="such as stable or canary")
-    label.add_argument("version", type=_whole_number, metavar="VERSION", help="its number")
+    label.add_argument("version", type=whole_number, metavar="VERSION", help="its number")
     rollback.add_argument("label", nargs="?", default="stable", metavar="LABEL", help="stable")
 
 
@@ -100,7 +107,7 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     predict.add_argument("--format", choices=("csv", "jsonl", "parquet"), help="default: csv")
     predict.add_argument(
-        "--top-k", type=_whole_number, metavar="N", help="only the N most probable labels"
+        "--top-k", type=whole_number, metavar="N", help="only the N most probable labels"
     )
     predict.add_argument(
         "--min-probability",
@@ -122,7 +129,8 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     again.add_argument("--overwrite", action="store_true", help="begin an output anew")
 
 
-def _whole_number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """A number of at least 1. Raises ArgumentTypeError: it is none."""
     if not (text.isascii() and text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return int(text)

@@ -1,12 +1,15 @@
 """Files' contents in, one answer each out: what `/predict` would say of them, without HTTP."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batch.items import Content
 from service.inference.classifier import ALL, Classifier, Outputs, Prediction, Selection
 from service.inference.errors import ImageError, InvalidAnswer
 from service.inference.imaging import decode_image
@@ -26,7 +29,7 @@ Answer = Ranked | Problem
 
 
 def answers(
-    classifier: Classifier, contents: Sequence[bytes], selection: Selection = ALL
+    classifier: Classifier, contents: Iterable[Content], selection: Selection = ALL
 ) -> list[Answer]:
     """What a model says of images, one answer each, in order.
 
@@ -34,31 +37,36 @@ def answers(
 
     Args:
         classifier: the model; its number of threads is that of one inference.
-        contents: whole files. What is broken, empty, too large or no image has a problem of its
+        contents: whole files, or why there is none; one is asked for when the one before is
+            decoded and let go. What is broken, empty, too large or no image has a problem of its
             own, as over HTTP, and takes nothing from the others.
         selection: which labels are wanted.
     """
     found: list[Answer] = []
-    for start in range(0, len(contents), MAX_BATCH_SIZE):
-        found += _of_batch(classifier, contents[start : start + MAX_BATCH_SIZE], selection)
+    contents = iter(contents)
+    while some := _of_batch(classifier, islice(contents, MAX_BATCH_SIZE), selection):
+        found += some
     return found
 
 
 def _of_batch(
-    classifier: Classifier, contents: Sequence[bytes], selection: Selection
+    classifier: Classifier, contents: Iterable[Content], selection: Selection
 ) -> list[Answer]:
-    size, resize = classifier.input_size, classifier.card.input.resize
-    found: list[Answer | None] = []
-    images: list[NDArray[np.uint8]] = []
-    for content in contents:
-        try:
-            images.append(decode_image(content, size, resize).pixels)
-        except ImageError as error:
-            found.append(problem_of(error))
-        else:
-            found.append(None)
+    # A loop would hold one content while it asks for the next.
+    decoded = list(map(partial(_decoded, classifier), contents))
+    images = [one for one in decoded if not isinstance(one, Problem)]
     ranked = iter(_ranked(classifier, images, selection))
-    return [next(ranked) if one is None else one for one in found]
+    return [one if isinstance(one, Problem) else next(ranked) for one in decoded]
+
+
+def _decoded(classifier: Classifier, content: Content) -> NDArray[np.uint8] | Problem:
+    if isinstance(content, Problem):
+        return content
+    try:
+        size, resize = classifier.input_size, classifier.card.input.resize
+        return decode_image(content, size, resize).pixels
+    except ImageError as error:
+        return problem_of(error)
 
 
 def _ranked(

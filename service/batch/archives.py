@@ -14,15 +14,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from pathlib import PurePosixPath
+from itertools import chain
 from tarfile import EOFHeaderError  # type: ignore[attr-defined]
-from typing import IO, Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Self, cast
 
 from service.batch.items import (
     LARGEST,
     Content,
     Listed,
     Load,
+    only_files,
     passed_over,
     problem,
     too_large,
@@ -42,8 +43,12 @@ _LONGEST_SIGNATURE = 6
 # What reading a damaged archive raises.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
-    *(NotImplementedError, ValueError, UnicodeError),  # compression that zipfile does not know
+    *(NotImplementedError, ValueError, UnicodeError),  # a version that zipfile does not know
+    *(RecursionError, OverflowError),  # heads upon heads, an offset beyond any file
 )
+# Bytes that are read to find a tar's next member, with what global heads left behind. A path has
+# some 4,000, an extended attribute 64,000.
+_LARGEST_HEAD = 1 << 20
 
 
 def is_archive(name: str) -> bool:
@@ -100,7 +105,7 @@ class Archives:
                 yield problem(path, "the archive has no images")
 
     def _is_image(self, member: str) -> bool:
-        if any(map(is_passed_over, PurePosixPath(member).parts)):
+        if any(is_passed_over(part) for part in member.split("/") if part not in {".", ".."}):
             return False
         if not is_called_an_image(member):
             passed_over(member, self._passed)
@@ -108,31 +113,62 @@ class Archives:
         return True
 
     def _of_tar(self, path: str) -> Iterator[tuple[str, Load]]:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb", opener=only_files) as file:
             self._tar = file
             try:
                 with _decompressed(file) as content:
-                    yield from _of_opened_tar(content)
+                    yield from _of_opened_tar(_Forwards(content))
             finally:
                 self._tar = None
                 self._tar_bytes += file.tell()
 
 
-def _of_opened_tar(content: IO[bytes]) -> Iterator[tuple[str, Load]]:
-    with _Tar.open(fileobj=content, mode="r:", tarinfo=_Member) as tar:
+def _of_opened_tar(content: "_Forwards") -> Iterator[tuple[str, Load]]:
+    with _Tar.open(fileobj=cast("Any", content), mode="r:", tarinfo=_Member) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # it would keep all
             if not member.isdir():
+                content.allowed = LARGEST
                 yield member.name, partial(_tar_content, tar, member)
+            kept = sum(map(len, chain.from_iterable(tar.pax_headers.items())))
+            content.allowed = _LARGEST_HEAD - kept
         if not tar.has_ended:
             raise tarfile.ReadError("it is damaged, or was cut off")
 
 
 def _of_zip(path: str) -> Iterator[tuple[str, Load]]:
-    with zipfile.ZipFile(path) as archive:
+    with (
+        open(path, "rb", opener=only_files) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
         for member in archive.infolist():
             if not member.is_dir():
                 yield member.filename, partial(_zip_content, archive, member)
+
+
+class _Forwards:
+    """A tar's content for tarfile, which believes all lengths: read only forwards, and so far.
+
+    ``allowed``: how many bytes may be read.
+    """
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content = content
+        self.allowed = _LARGEST_HEAD
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.allowed:
+            raise tarfile.ReadError(f"the head of a member has more than {_LARGEST_HEAD} bytes")
+        self.allowed -= size
+        return self._content.read(size)
+
+    def seek(self, place: int) -> None:
+        if place < self.tell():
+            raise tarfile.ReadError("it is damaged: a member has a negative size")
+        self._content.seek(place)
+
+    def tell(self) -> int:
+        return self._content.tell()
 
 
 class _Tar(tarfile.TarFile):
@@ -165,10 +201,14 @@ def _decompressed(file: BinaryIO) -> AbstractContextManager[IO[bytes]]:
 def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Content:
     if member.flag_bits & 1:
         return unreadable("the archive's member is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile would inflate bzip2 and LZMA to any size.
+        return unreadable("the archive's member is compressed otherwise than by Deflate")
     if member.file_size > LARGEST:
         return too_large(member.file_size)
     try:
-        return archive.read(member)
+        with archive.open(member) as file:
+            return file.read(member.file_size)  # without a size it would inflate all there is
     except _DAMAGE as error:
         return _damaged(error)
 

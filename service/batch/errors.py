@@ -9,5 +9,9 @@ class Refused(BatchError):
     """The command cannot be begun as it was given; nothing was changed."""
 
 
+class Busy(BatchError):
+    """Another command writes to the output; nothing was changed."""
+
+
 class Stopped(BatchError):
     """The command ended in the middle; an output can be gone on with."""

@@ -1,8 +1,10 @@
 """One image on its way: its name, and where its bytes are."""
 
+import errno
 import os
+import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from service.serving.problems import Problem
@@ -42,6 +44,20 @@ def too_large(size: int) -> Problem:
     return unreadable(f"the file has {size} bytes, {LARGEST} are allowed")
 
 
+def only_files(path: str, flags: int) -> int:
+    """An opener for ``open``, which neither waits for a pipe nor reads a device without end.
+
+    Raises:
+        OSError: there is no such file, or it is something else; folders are left to ``open``.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file, but a device or a pipe")
+
+
 def problem(name: str, detail: str) -> Listed:
     """An item that has a problem in place of bytes."""
     return Listed(name, lambda: unreadable(detail))
@@ -50,6 +66,11 @@ def problem(name: str, detail: str) -> Listed:
 def passed_over(name: str, counts: "Counter[str]") -> None:
     """Count a file that is not called an image, by its ending."""
     counts[os.path.splitext(name)[1].lower() or "(none)"] += 1  # noqa: PTH122
+
+
+def bytes_of(items: Iterable[Item]) -> int:
+    """How many bytes some items carry."""
+    return sum(len(item.content) for item in items if isinstance(item.content, bytes))
 
 
 def as_text(name: str) -> str:

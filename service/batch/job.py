@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from service.arguments import whole_number
 from service.batch.errors import Refused
 from service.batch.predictor import Predictor
 from service.inference.classifier import Selection
@@ -45,6 +46,7 @@ def run(engine: str, work: Callable[[Job], Written], arguments: Sequence[str] | 
     """
     chosen = _parser(engine).parse_args(arguments)
     try:
+        _require_sources_kept(chosen.sources, chosen.output)
         predictor = Predictor.load(chosen.model, Selection(chosen.top_k))
         written = work(Job(predictor, chosen.sources, chosen.output, chosen.overwrite))
     except ModuleNotFoundError as error:
@@ -61,15 +63,22 @@ def exists(job: Job) -> Refused:
     return Refused(f"{job.output} is there already: give --overwrite to begin anew")
 
 
+def _require_sources_kept(sources: Sequence[str], output: str) -> None:
+    """Raises Refused: the output is a source or has one in it, which --overwrite would remove."""
+    for source in sources:
+        if _place(source).is_relative_to(_place(output)):
+            raise Refused(f"the output {output} has the source {source} in it: name another folder")
+
+
+def _place(text: str) -> PurePath:
+    """A path, or a URL by its parts."""
+    path = text.removeprefix("file:")
+    return PurePath(path) if "://" in path else Path(path).resolve()
+
+
 def _ended(status: int, line: str) -> int:
     sys.stderr.write(f"{line}\n")
     return status
-
-
-def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
-    return int(text)
 
 
 def _parser(engine: str) -> argparse.ArgumentParser:
@@ -80,8 +89,10 @@ def _parser(engine: str) -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file with its card")
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files or URLs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="a new folder, or a URL")
-    parser.add_argument("--overwrite", action="store_true", help="replace what the folder has")
     parser.add_argument(
-        "--top-k", type=_whole_number, metavar="N", help="only the N most probable labels"
+        "--overwrite", action="store_true", help="remove all that the folder has first"
+    )
+    parser.add_argument(
+        "--top-k", type=whole_number, metavar="N", help="only the N most probable labels"
     )
     return parser

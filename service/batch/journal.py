@@ -6,6 +6,7 @@ the process is killed, the output is at least as long as its journal says, and i
 """
 
 import os
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -87,11 +88,29 @@ class Journal:
         Raises:
             OSError: it cannot be written; the old journal is still there.
         """
-        with self._draft.open("wb") as file:
-            file.write(msgspec.json.encode(_Content(self._identity, progress)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._draft.replace(self._path)
+        content = msgspec.json.encode(_Content(self._identity, progress))
+        self._draft.write_bytes(content + b"\n")
+        replace_on_disk(self._draft, self._path)
+
+
+def replace_on_disk(draft: Path, path: Path) -> None:
+    """Have a file take another's place, so that a loss of power afterwards changes nothing.
+
+    Raises:
+        OSError: it cannot be written, or moved.
+    """
+    _sync(draft)
+    draft.replace(path)
+    with suppress(OSError):  # some file systems know this of files alone
+        _sync(path.parent)  # which has the name
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _WORDS = {

@@ -1,7 +1,7 @@
 """Which images there are: files, folders, patterns, lists of names and archives, one after another.
 
 Nothing is kept of what was passed: ten million images take no more memory than ten, but for the
-names of the one folder that is being listed and the directory of a zip.
+names of the one folder that is being listed, the directory of a zip, and what matches a pattern.
 """
 
 import glob
@@ -9,10 +9,11 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
 from service.batch.archives import Archives, is_archive
+from service.batch.errors import Stopped
 from service.batch.items import Listed, passed_over, problem
 from service.batch.names import names_in
 from service.inference.image_files import SUFFIXES, is_called_an_image, is_passed_over
@@ -48,12 +49,11 @@ class Listing:
         for source in self.sources:
             yield from self._of_source(source)
         for path in self.lists:
-            with ExitStack() as stack:
-                yield from self._of_names(stack.enter_context(open(path, "rb")))  # noqa: PTH123
+            yield from self._of_names(path)
 
     def _of_source(self, source: str) -> Iterator[Listed]:
         if source == STANDARD_INPUT:
-            yield from self._of_names(sys.stdin.buffer)
+            yield from self._of_names(None)
         elif os.path.isdir(source):  # noqa: PTH112  a Path takes ten times as long
             yield from self._of_top_folder(source)
         elif glob.has_magic(source) and not os.path.lexists(source):
@@ -61,8 +61,8 @@ class Listing:
         else:
             yield from self._of_name(source)
 
-    def _of_names(self, file: BinaryIO) -> Iterator[Listed]:
-        for name in names_in(file):
+    def _of_names(self, path: str | None) -> Iterator[Listed]:
+        for name in _names(path):
             yield from self._of_name(os.fsdecode(name))
 
     def _of_name(self, name: str) -> Iterator[Listed]:
@@ -116,11 +116,16 @@ class Listing:
         """One letter, which takes no memory beside the name."""
         if is_passed_over(entry.name):
             return _NOTHING
+        try:
+            return self._kind_of_shown(entry)
+        except OSError:
+            return _FILE  # why it cannot be looked at is told when it is read
+
+    def _kind_of_shown(self, entry: "os.DirEntry[str]") -> str:
         if entry.is_dir(follow_symlinks=False):
             return _FOLDER
         if is_called_an_image(entry.name) or is_archive(entry.name):
-            # A link that leads nowhere is told when it is read.
-            return _FILE if entry.is_symlink() or entry.is_file() else _NOTHING
+            return _FILE  # a pipe, or a link that leads nowhere, is told when it is read
         if entry.is_dir():
             return _LINK
         passed_over(entry.name, self.passed)
@@ -128,3 +133,17 @@ class Listing:
 
 
 _FILE, _FOLDER, _LINK, _NOTHING = "fdl-"
+
+
+def _names(path: str | None) -> Iterator[bytes]:
+    """The names in a list, None for standard input. Raises Stopped: its end cannot be read."""
+    try:
+        with _opened(path) as file:
+            yield from names_in(file)
+    except OSError as error:
+        which = "on standard input" if path is None else path
+        raise Stopped(f"the list {which} cannot be read: {error.strerror or error}") from error
+
+
+def _opened(path: str | None) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if path is None else open(path, "rb")  # noqa: PTH123

@@ -4,7 +4,6 @@ Parquet is a folder of parts, as Spark, pandas, Polars and DuckDB read one, beca
 that was not closed cannot be read: a kill costs the part that was open and no other.
 """
 
-import fcntl
 import os
 import sys
 import time
@@ -12,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.batch.errors import Refused, Stopped
+from service.batch.errors import Refused
+from service.batch.journal import replace_on_disk
 from service.batch.parquet import schema
 
 # A part has so many rows at most, or is closed after so long: what a kill can cost.
@@ -39,13 +39,20 @@ class Output(Protocol):
         """Leave it as it is."""
 
 
+class ReaderLeft(BrokenPipeError):
+    """Whoever read standard output has seen enough (``| head``)."""
+
+
 class StandardOutput:
     """Rows for a pipe, a terminal, or wherever it was redirected to."""
 
     def write(self, rows: bytes) -> None:
-        """Rows are seen at once."""
-        sys.stdout.write(rows.decode())
-        sys.stdout.flush()
+        """Rows are seen at once. Raises ReaderLeft, OSError."""
+        try:
+            sys.stdout.write(rows.decode())
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
 
     def settle(self, *, last: bool = False) -> int | None:  # noqa: ARG002
         """It cannot be gone on with."""
@@ -60,18 +67,14 @@ class FileOutput:
 
     Args:
         path: the file; what it has beyond ``size`` is cut off.
-        size: bytes that stay.
+        size: bytes that stay, which it has (``require_rows``).
 
     Raises:
-        Refused: it has fewer.
-        Stopped: another command writes to it.
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        if size and not (path.exists() and path.stat().st_size >= size):
-            raise _shortened(path)
-        descriptor = _locked(path, os.O_RDWR | os.O_CREAT)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._file = open(descriptor, "r+b", buffering=0)  # noqa: PTH123, SIM115
         self._file.truncate(size)
         self._file.seek(size)
@@ -99,12 +102,10 @@ class PartsOutput:
 
     Args:
         folder: it is made if it is missing.
-        size: parts that stay; all others are removed.
+        size: parts that stay, which it has (``require_rows``); all others are removed.
         has_familiarity: whether the table has that column.
 
     Raises:
-        Refused: there are fewer.
-        Stopped: another command writes to it.
         OSError: the folder cannot be made or read.
     """
 
@@ -118,13 +119,10 @@ class PartsOutput:
         self._held_rows = self._rows = 0
         self._since = time.monotonic()
         folder.mkdir(exist_ok=True)
-        self._locked = _locked(folder, os.O_RDONLY)
         kept = {_part_name(number) for number in range(size)}
-        there = {part.name for part in folder.glob(_PARTS)}
-        if kept - there:
-            raise _shortened(folder)
-        for name in there - kept:
-            (folder / name).unlink()
+        for part in folder.glob(_PARTS):
+            if part.name not in kept:
+                part.unlink()
         self._draft.unlink(missing_ok=True)
 
     def write(self, rows: bytes) -> None:
@@ -159,7 +157,6 @@ class PartsOutput:
             self._writer = None
         with suppress(OSError):
             self._draft.unlink(missing_ok=True)
-        os.close(self._locked)
 
     def _write_group(self) -> None:
         import pyarrow as pa
@@ -174,9 +171,7 @@ class PartsOutput:
     def _finish_part(self) -> None:
         self._writer.close()
         self._writer = None
-        with self._draft.open("rb") as file:
-            os.fsync(file.fileno())
-        self._draft.replace(self._folder / _part_name(self._size))
+        replace_on_disk(self._draft, self._folder / _part_name(self._size))
         self._size += 1
         self._rows = 0
 
@@ -185,27 +180,25 @@ def _part_name(number: int) -> str:
     return f"part-{number:05}.parquet"
 
 
-def _locked(path: Path, flags: int) -> int:
-    """A descriptor that keeps other commands from writing until it is closed.
+def require_rows(path: Path, size: int) -> None:
+    """See that an output has all that its journal speaks of.
 
-    A Job may start a pod twice by mistake. Raises Stopped, OSError.
+    Args:
+        path: the output.
+        size: as of ``Output.settle``: bytes of a file, parts of a folder.
+
+    Raises:
+        Refused: it has less.
     """
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Stopped(f"{path} is being written by another command") from error
-    except OSError:
-        pass  # a file system without locks
-    return descriptor
-
-
-def _shortened(path: Path) -> Refused:
-    return Refused(
-        f"{path} has lost rows that its journal speaks of, so --resume cannot go on;"
-        " --overwrite begins anew"
-    )
+    if path.is_dir():
+        is_whole = all((path / _part_name(number)).exists() for number in range(size))
+    else:
+        is_whole = (path.stat().st_size if path.exists() else 0) >= size
+    if not is_whole:
+        raise Refused(
+            f"{path} has lost rows that its journal speaks of, so --resume cannot go on;"
+            " --overwrite begins anew"
+        )
 
 
 def remove(path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple, Self
 
 from service.batch.answers import Answer, answers
 from service.inference.classifier import ALL, Classifier, Selection
-from service.inference.model_files import model_file, read_model
+from service.inference.layout import default_file
+from service.inference.model_files import read_model
 from service.runtime.allocator import return_large_blocks
 
 
@@ -28,12 +29,12 @@ class Predictor(NamedTuple):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], selection: Selection = ALL) -> Self:
-        """Read a model file, or a folder's, and see that it can be used.
+        """Read a model file, or the default of a folder, and see that it can be used.
 
         Raises:
             ModelError: as of ``Classifier.load``.
         """
-        file = model_file(Path(path))
+        file = default_file(Path(path))
         model = read_model(file)
         card = Classifier.open(model, file).card
         return cls(model, str(file), selection, card.familiarity is not None)

@@ -13,13 +13,15 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from typing import NamedTuple
 
-from service.batch.items import Item
-from service.batch.work import Piece, Work
+from service.batch.items import LARGEST, Item, bytes_of
+from service.batch.work import LARGEST_TOGETHER, Piece, Work
 from service.inference.classifier import Classifier, Selection
 from service.inference.imaging import DEFAULT_LIMITS
 from service.runtime.allocator import return_large_blocks
@@ -27,6 +29,7 @@ from service.runtime.machine import Machine
 from service.runtime.sizing import (
     BYTES_PER_PIXEL,
     MASTER_BYTES,
+    MAX_BATCH_SIZE,
     MODEL_FACTOR,
     PROCESS_BYTES,
     USABLE_SHARE,
@@ -37,13 +40,15 @@ PATIENCE_SECONDS = 1.0
 # Pieces of work for each process, done and not yet written or still to do: enough that none waits
 # for another that has large images, and few enough to hold.
 _AHEAD = 3
+# Bytes of members of archives that these may have where another piece is asked for.
+AHEAD_BYTES = 1 << 28
 
 # The names of a chunk's images, and what came of them.
 Done = tuple[list[str], Piece]
 
 
 class Task(NamedTuple):
-    """What each process is told: the model's bytes, its path for messages, and what is wanted.
+    """What each process works with: the model's bytes, its path for messages, what is wanted.
 
     The bytes, because the file may be replaced meanwhile.
     """
@@ -64,10 +69,12 @@ class Task(NamedTuple):
 
 
 def processes_for(machine: Machine, model_bytes: int) -> int:
-    """How many processes a machine has cores for, and memory for the largest image in each."""
+    """How many processes a machine has cores for, and memory for the largest files in each."""
     largest = BYTES_PER_PIXEL * DEFAULT_LIMITS.max_pixels
-    each = PROCESS_BYTES + MODEL_FACTOR * model_bytes + largest
-    fitting = (machine.memory * USABLE_SHARE - MASTER_BYTES) / each
+    files = LARGEST + MAX_BATCH_SIZE * LARGEST_TOGETHER
+    each = PROCESS_BYTES + MODEL_FACTOR * model_bytes + largest + files
+    # Beside what is ahead, the piece that comes next.
+    fitting = (machine.memory * USABLE_SHARE - MASTER_BYTES - AHEAD_BYTES - LARGEST) / each
     return max(1, min(round(machine.cores), int(fitting)))
 
 
@@ -95,23 +102,60 @@ def in_order(
 
 
 def _by_processes(chunks: Iterator[Sequence[Item]], task: Task, processes: int) -> Iterator[Done]:
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (task,))
-    pending: deque[tuple[list[str], Future[Piece]]] = deque()
-    try:
+    pending: deque[_Pending] = deque()
+    with _pool(task, processes) as pool:
         for chunk in chunks:
-            with _without_interrupts():  # a process is started as soon as there is work for it
-                pending.append((_names(chunk), pool.submit(_run, chunk)))
-            while pending and (len(pending) >= _AHEAD * processes or pending[0][1].done()):
+            pending.append(_Pending(_names(chunk), bytes_of(chunk), _submitted(pool, chunk)))
+            while pending and (
+                len(pending) >= _AHEAD * processes
+                or sum(one.size for one in pending) > AHEAD_BYTES
+                or pending[0].future.done()
+            ):
                 yield _next(pending)
         while pending:
             yield _next(pending)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _next(pending: deque[tuple[list[str], Future[Piece]]]) -> Done:
-    names, future = pending.popleft()
-    return names, future.result()
+def _submitted(pool: ProcessPoolExecutor, chunk: Sequence[Item]) -> Future[Piece]:
+    try:
+        with _without_interrupts():  # a process is started as soon as there is work for it
+            return pool.submit(_run, chunk)
+    except OSError as error:  # it cannot be started, or another has ended, and the pool with it
+        raise BrokenProcessPool(str(error)) from error
+
+
+def _next(pending: "deque[_Pending]") -> Done:
+    first = pending.popleft()
+    return first.names, first.future.result()
+
+
+class _Pending(NamedTuple):
+    """A piece of work that a process has, or will have: its images' names, and its bytes."""
+
+    names: list[str]
+    size: int
+    future: Future[Piece]
+
+
+@contextmanager
+def _pool(task: Task, processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes with a task.
+
+    They read the model for themselves. The pool's pipe does not hold one, and if a process ended
+    before it has read all, as where the memory is short, the pool would write to it for ever.
+    """
+    with os.fdopen(os.memfd_create("labelserve-model"), "wb") as model:
+        model.write(task.model)
+        model.flush()
+        told = f"/proc/{os.getpid()}/fd/{model.fileno()}", task._replace(model=b"")
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, told)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            # One that was being started while another ended is not the pool's any more.
+            for process in active_children():
+                process.terminate()
 
 
 def _names(chunk: Sequence[Item]) -> list[str]:
@@ -133,11 +177,11 @@ def _without_interrupts() -> Iterator[None]:
 _work: Work | None = None
 
 
-def _start(task: Task) -> None:
+def _start(model: str, task: Task) -> None:
     global _work  # noqa: PLW0603  a pool has no other place for what its tasks share
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return_large_blocks()
-    _work = task.work()
+    _work = task._replace(model=Path(model).read_bytes()).work()
 
 
 def _run(chunk: Sequence[Item]) -> Piece:

@@ -3,14 +3,23 @@
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from tqdm import tqdm
 
+from service.batch.errors import BatchError
 from service.batch.listing import STANDARD_INPUT, Listing
 from service.batch.sharding import Shard
 
 LINE_SECONDS = 60.0
-_LINE = "{n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left\n"
+_LINE = "{n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
+
+
+def say(line: str) -> None:
+    """A line on standard error; that nobody reads it changes nothing."""
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
 
 
 class Total:
@@ -26,12 +35,15 @@ class Total:
         self._again = Listing(listing.sources, listing.lists, reads_tars=False)
         self._shard = shard
         self._counted: int | None = None
-        # Names on standard input can be read once.
-        if STANDARD_INPUT not in listing.sources:
+        # Names on standard input, or in a pipe, can be read once.
+        if STANDARD_INPUT not in listing.sources and all(
+            Path(path).is_file() for path in listing.lists
+        ):
             threading.Thread(target=self._count, name="count", daemon=True).start()
 
     def _count(self) -> None:
-        self._counted = sum(self._shard.has(one.name) for one in self._again)
+        with suppress(BatchError):  # which ends the command, too, when it comes there
+            self._counted = sum(self._shard.has(one.name) for one in self._again)
 
     def expected(self) -> int | None:
         """All images, if that is known; those of tars by how far they were read so far."""
@@ -75,7 +87,7 @@ class Display:
             self._bar.update(images)
         elif time.monotonic() - self._shown > LINE_SECONDS:
             self._shown = time.monotonic()
-            sys.stderr.write(self._line(self._shown - self._begun))
+            say(self._line(self._shown - self._begun))
 
     def close(self) -> None:
         """Leave what was shown."""

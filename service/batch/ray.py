@@ -13,7 +13,7 @@ from service.batch.errors import Refused
 from service.batch.job import Job, Written, exists, run
 from service.batch.parquet import record_batch
 from service.batch.predictor import Predictor
-from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
+from service.inference.image_files import ALL_SUFFIXES
 from service.runtime.sizing import MAX_BATCH_SIZE
 
 # So few files are listed again, to be divided by their number; of more, Ray makes fewer tasks.
@@ -83,7 +83,7 @@ def _files(sources: Sequence[str], cores: int) -> Any:
         ray.data.read_binary_files,
         list(sources),
         include_paths=True,
-        file_extensions=[*SUFFIXES, *HEIC_SUFFIXES],
+        file_extensions=[*ALL_SUFFIXES],
     )
     files = read()
     count = len(files.input_files())

@@ -13,7 +13,7 @@ from service.batch.errors import Refused
 from service.batch.job import Job, Written, exists, run
 from service.batch.parquet import schema
 from service.batch.predictor import Predictor
-from service.inference.image_files import HEIC_SUFFIXES, SUFFIXES
+from service.inference.image_files import ALL_SUFFIXES
 
 # What a session should have; what somebody has set otherwise stays.
 SETTINGS = {
@@ -47,7 +47,7 @@ def _pattern() -> str:
     """Names of images for Hadoop, which compares letters as they are."""
     endings = (
         "".join(f"[{one}{one.upper()}]" if one.isalpha() else one for one in suffix)
-        for suffix in SUFFIXES + HEIC_SUFFIXES
+        for suffix in ALL_SUFFIXES
     )
     return f"*{{{','.join(endings)}}}"
 

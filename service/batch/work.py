@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 from service.batch.answers import Answer, answers
 from service.batch.formats import encoder
-from service.batch.items import LARGEST, Content, Item, as_text, too_large, unreadable
+from service.batch.items import (
+    LARGEST,
+    Content,
+    Item,
+    as_text,
+    only_files,
+    too_large,
+    unreadable,
+)
 from service.inference.classifier import Classifier, Selection
 from service.runtime.sizing import MAX_BATCH_SIZE
 from service.serving.problems import Problem
@@ -16,6 +24,8 @@ from service.serving.problems import Problem
 # Files that a process reads at the same time where one takes longer than this, as on network
 # storage. Elsewhere, threads would cost more than they gain.
 _READERS = 8
+# A larger file is not read before it is its turn to be decoded: of those there is one in memory.
+LARGEST_TOGETHER = 1 << 23
 SLOW_SECONDS = 0.001
 
 
@@ -52,14 +62,11 @@ class Work:
 
     def _of_batch(self, items: Sequence[Item]) -> Iterator[tuple[str, Answer]]:
         """Only so many files are in memory at the same time."""
-        contents = self._contents(items)
-        files = [content for content in contents if isinstance(content, bytes)]
-        found = iter(answers(self.classifier, files, self._selection))
-        for item, content in zip(items, contents, strict=True):
-            yield as_text(item.name), next(found) if isinstance(content, bytes) else content
+        found = answers(self.classifier, _whole(items, self._contents(items)), self._selection)
+        return zip((as_text(item.name) for item in items), found, strict=True)
 
-    def _contents(self, items: Sequence[Item]) -> list[Content]:
-        """The items' bytes."""
+    def _contents(self, items: Sequence[Item]) -> list[Content | int]:
+        """The items' bytes; of a file that is too large to be read with others, its size."""
         if self._readers is not None:
             return _read_by(self._readers, items)
         begun = time.monotonic()
@@ -69,23 +76,34 @@ class Work:
         return contents
 
 
-def _read_by(readers: ThreadPoolExecutor, items: Sequence[Item]) -> list[Content]:
+def _whole(items: Sequence[Item], contents: Sequence[Content | int]) -> Iterator[Content]:
+    for item, content in zip(items, contents, strict=True):
+        found = _file(item.name, LARGEST) if isinstance(content, int) else content
+        yield too_large(found) if isinstance(found, int) else found
+
+
+def _read_by(readers: ThreadPoolExecutor, items: Sequence[Item]) -> list[Content | int]:
     """Each reader has every eighth item: a task costs more than a file."""
-    contents: list[Content] = [b""] * len(items)
+    contents: list[Content | int] = [b""] * len(items)
     found = readers.map(_read, [items[first::_READERS] for first in range(_READERS)])
     for first, some in enumerate(found):
         contents[first::_READERS] = some
     return contents
 
 
-def _read(items: Sequence[Item]) -> list[Content]:
-    return [_file(item.name) if item.content is None else item.content for item in items]
+def _read(items: Sequence[Item]) -> list[Content | int]:
+    return [
+        _file(item.name, LARGEST_TOGETHER) if item.content is None else item.content
+        for item in items
+    ]
 
 
-def _file(name: str) -> Content:
+def _file(name: str, most: int) -> Content | int:
+    """A file's bytes; its size, if it has more than that."""
     try:
-        with open(name, "rb", buffering=0) as file:  # noqa: PTH123  a Path takes ten times as long
+        # A Path takes ten times as long.
+        with open(name, "rb", buffering=0, opener=only_files) as file:
             size = os.fstat(file.fileno()).st_size
-            return file.read() if size <= LARGEST else too_large(size)
+            return file.read() if size <= most else size
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         return unreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")

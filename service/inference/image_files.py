@@ -6,6 +6,7 @@ SUFFIXES = (
 )
 # Named, because people have such photographs; not read here.
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+ALL_SUFFIXES = SUFFIXES + HEIC_SUFFIXES
 # What storage systems, file managers and archivers leave in folders, in lower case: thumbnails,
 # deleted files, older versions.
 LEFTOVERS = frozenset(
@@ -24,4 +25,4 @@ def is_passed_over(name: str) -> bool:
 
 def is_called_an_image(name: str) -> bool:
     """Whether a file's name ends as an image's does: one that is read here, or HEIC."""
-    return name.lower().endswith(SUFFIXES + HEIC_SUFFIXES)
+    return name.lower().endswith(ALL_SUFFIXES)

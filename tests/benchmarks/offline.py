@@ -4,7 +4,8 @@
 
 Each round runs the commands one after another on the same files, whole: with their start. The
 table has the medians, and the smallest and largest ratio of the rounds. `network alone` is a
-process on each core, all at once, fed with pixels that are decoded already: what nothing exceeds.
+process on each core, all at once, fed with pixels that are decoded already. It is measured after
+the commands: `predict` can exceed it by what the machine's speed changes between the two.
 Two virtual processors may be the two threads of one core, and then do less than twice its work.
 """
 

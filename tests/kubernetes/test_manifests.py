@@ -282,7 +282,10 @@ def test_service_monitor_finds_the_service(routes: set[str]) -> None:
 def test_the_jobs_shards_are_those_of_its_pods(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its command is run as a pod would: each image is answered once, and status 1 is success."""
+    """Its command is run as a pod would: each image is answered once, and status 1 is success.
+
+    Of a model that is not there the status is that of the failure policy.
+    """
     spec = load(FOLDER / "offline" / "job.yaml")["spec"]
     assert spec["completionMode"] == "Indexed"
     assert spec["template"]["spec"]["restartPolicy"] == "Never"  # a failure policy needs it
@@ -302,6 +305,17 @@ def test_the_jobs_shards_are_those_of_its_pods(
     rows = [line for file in answers.glob("*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(json.loads(row)["file"] for row in rows) == sorted(map(str, images.iterdir()))
     assert len([*answers.glob("*.jsonl")]) == spec["completions"]
+
+    (refused, _) = spec["podFailurePolicy"]["rules"]
+    without = command.replace(str(tiny_model), f"{tmp_path}/missing.onnx")
+    done = subprocess.run([shell, flag, without], cwd=ROOT, capture_output=True, check=False)
+    assert [done.returncode] == refused["onExitCodes"]["values"]
+
+
+def test_the_jobs_command_in_the_guide_ends_with_the_same_status() -> None:
+    (container,) = load(FOLDER / "offline" / "job.yaml")["spec"]["template"]["spec"]["containers"]
+    guide = (ROOT / "docs" / "offline.md").read_text(encoding="utf-8").replace("\\\n", "")
+    assert " ".join(container["command"][2].split()) in " ".join(guide.split())
 
 
 def test_the_job_has_memory_for_its_processes() -> None:

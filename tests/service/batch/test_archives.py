@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import struct
 import tarfile
 import tracemalloc
 import zipfile
@@ -190,3 +192,125 @@ def test_a_long_tar_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> Non
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 100_000  # tarfile would keep some 2 kB a member
+
+
+def peak(path: Path) -> int:
+    """The most bytes of Python's objects while an archive is read; it has a problem."""
+    tracemalloc.start()
+    try:
+        assert any(isinstance(content, str) for content in contents(path).values())
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_has_more_than_it_claims(tmp_path: Path, compression: int) -> None:
+    size, claimed = (struct.pack("<I", number) for number in (30_000_000, 1000))
+    data = as_zip({"a.jpg": bytes(30_000_000)}, compression)
+    (tmp_path / "x.zip").write_bytes(data.replace(size, claimed))
+    assert peak(tmp_path / "x.zip") < 3_000_000
+
+
+def head(kind: bytes, size: int, name: str = "a.jpg") -> bytes:
+    """A member's head, whatever its size."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def record(size: int, name: str = "") -> bytes:
+    """An extended head's record of so many bytes, but for a thousand."""
+    return b"%d comment%s=%s\n" % (size, name.encode(), b"x" * (size - 1000))
+
+
+def sparse(blocks: int) -> bytes:
+    """A member whose map goes on for so many blocks."""
+    first = bytearray(head(tarfile.GNUTYPE_SPARSE, 0))
+    first[482] = 1
+    checksum = 256 + sum(first[:148]) + sum(first[156:])
+    first[148:156] = b"%06o\0 " % checksum
+    return bytes(first) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * blocks
+
+
+def extended(kind: bytes, content: bytes) -> bytes:
+    return head(kind, len(content)) + content + bytes(-len(content) % 512)
+
+
+LARGE = 12_000_000
+BOMBS = {
+    "a path": lambda: extended(tarfile.GNUTYPE_LONGNAME, b"a" * LARGE),
+    "a link": lambda: extended(tarfile.GNUTYPE_LONGLINK, b"a" * LARGE),
+    "a head": lambda: extended(tarfile.XHDTYPE, record(LARGE)),
+    "a global head": lambda: extended(tarfile.XGLTYPE, record(LARGE)),
+    "of Solaris": lambda: extended(tarfile.SOLARIS_XHDTYPE, record(LARGE)),
+    "a map": lambda: sparse(LARGE // 512),
+    "a map in the file": lambda: (
+        extended(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n")
+        + head(tarfile.REGTYPE, LARGE)
+        + b"%d\n" % LARGE
+        + (b"1" * 20 + b"\n") * (LARGE // 21)
+    ),
+    "many global heads": lambda: b"".join(
+        extended(tarfile.XGLTYPE, record(500_000, str(number)))
+        + head(tarfile.REGTYPE, 0, f"{number}.jpg")
+        for number in range(40)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_tar_whose_heads_are_large(tmp_path: Path, name: str) -> None:
+    """They are read as a whole, before there is a member that could be refused."""
+    data = BOMBS[name]() + as_tar(IMAGES)
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(data, 1))
+    del data
+    assert "the head of a member has more than" in str(last_problem(tmp_path / "x.tar.gz"))
+    assert peak(tmp_path / "x.tar.gz") < 8_000_000
+
+
+def last_problem(path: Path) -> str:
+    """What is said of the archive itself."""
+    *_, (name, load) = Listing([str(path)], ())
+    assert name == str(path)
+    assert load is not None
+    content = load()
+    assert isinstance(content, Problem)
+    return str(content.detail)
+
+
+DAMAGED = {
+    "heads upon heads": extended(tarfile.GNUTYPE_LONGLINK, b"a") * 2000,
+    "beyond any file": head(tarfile.REGTYPE, 1 << 70),
+    "backwards": head(tarfile.REGTYPE, -512),
+    "backwards from afar": head(tarfile.REGTYPE, 0) * 3 + head(tarfile.REGTYPE, -1024),
+    "backwards in an extended head": (
+        extended(tarfile.XHDTYPE, b"14 size=-5120\n") + head(tarfile.REGTYPE, 0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_a_tar_that_leads_astray(tmp_path: Path, name: str, suffix: str) -> None:
+    """What came before is answered, and the command goes on."""
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(MAKERS[f"x{suffix}"](DAMAGED[name] + as_tar(IMAGES)))
+    found = [one.name for one, _ in zip(Listing([str(path)], ()), range(20), strict=False)]
+    assert len(found) < 20
+    assert "cannot be read to its end" in last_problem(path)
+
+
+@pytest.mark.parametrize(("name", "make"), [("x.tar", as_tar), ("x.zip", as_zip)])
+def test_members_outside_of_the_archive_s_folder_are_answered(
+    tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    """Nothing is written to where their names point."""
+    (tmp_path / name).write_bytes(make({"../photos/1.jpg": b"A", "../.hidden/2.jpg": b"B"}))
+    assert contents(tmp_path / name) == {"../photos/1.jpg": b"A"}
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz", "x.zip"])
+def test_a_pipe_called_an_archive(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "it is no file" in str(contents(tmp_path / name)[""])

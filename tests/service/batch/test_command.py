@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from itertools import chain
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from service.__main__ import main
-from service.batch import progress
+from service.batch import command, progress
 from service.batch import run as run_module
 from service.http.app import create_app
 from service.inference.classifier import Classifier
@@ -153,8 +154,8 @@ def test_a_reader_that_has_seen_enough(tiny_model: Path, files: list[Path]) -> N
     process = run("predict", str(tiny_model), *many, stdout=write_end)
     os.close(write_end)
     _, errors = process.communicate(timeout=60)
-    assert b"Traceback" not in errors
-    assert process.returncode != 0
+    assert errors == b""
+    assert process.returncode == 3
 
 
 def test_help_names_the_commands() -> None:
@@ -238,9 +239,23 @@ def test_what_is_refused_with_one_line(
     said = refusal(capsys, model, file, f"--output={tmp_path}/out.txt")
     assert "does not tell a format" in said
     assert "it is a folder" in refusal(capsys, model, file, "--format=csv", f"--output={tmp_path}")
-    assert "the list missing.txt cannot be read" in refusal(capsys, model, "--from=missing.txt")
+    for name in ("missing.txt", str(tmp_path)):
+        assert f"the list {name} cannot be read" in refusal(capsys, model, f"--from={name}")
     assert "--output" in refusal(capsys, model, file, "--format=parquet")
     assert sorted(tmp_path.iterdir()) == sorted(files[:-1])  # and nothing was written
+
+
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+def test_an_output_that_is_no_file_is_refused_and_stays(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    """A pipe here; root could remove /dev/null."""
+    pipe = tmp_path / "out.csv"
+    os.mkfifo(pipe)
+    line = refusal(capsys, str(tiny_model), "x.jpg", f"--output={pipe}", more)
+    assert "it is neither a file nor a folder" in line
+    assert pipe.is_fifo()
+    assert [*tmp_path.iterdir()] == [pipe]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--resume", "--overwrite", "x.jpg"], ["x", "--no"]])
@@ -260,6 +275,15 @@ def test_sources_may_stand_behind_options(
     assert main(asked) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["file"] for row in rows] == [str(files[1]), str(files[0])]
+
+
+@pytest.mark.parametrize("words", ["A --top-k=1 -- B -x", "A --top-k=1 B -- -x", "-- A B -x"])
+def test_behind_two_dashes_all_are_sources(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert main(["predict", str(tiny_model), *words.split()]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["file"] for row in rows] == ["A", "B", "-x"]
 
 
 def test_parquet_without_pyarrow_is_said(
@@ -333,9 +357,9 @@ def test_progress_without_a_terminal_is_a_line_at_times(
 def test_stopped_by_a_signal(tiny_model: Path, tmp_path: Path, number: signal.Signals) -> None:
     """One line, and the status by which shells and Kubernetes know it."""
     output = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "service", "predict", str(tiny_model), "-"]
+    words = [sys.executable, "-m", "service", "predict", str(tiny_model), "-"]
     with subprocess.Popen(
-        [*command, f"--output={output}"],
+        [*words, f"--output={output}"],
         cwd=ROOT,
         stdin=subprocess.PIPE,  # names that never come
         stderr=subprocess.PIPE,
@@ -348,3 +372,108 @@ def test_stopped_by_a_signal(tiny_model: Path, tmp_path: Path, number: signal.Si
         said = process.stderr.read().decode()
     assert said == f"stopped by {number.name}; --resume goes on where it ended\n"
     assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+def test_an_output_that_is_a_source_is_refused_and_stays(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text("a.jpg")
+    (tmp_path / "link.csv").symlink_to(names)
+    for source in (f"--from={names}", f"{tmp_path}/link.csv"):
+        line = refusal(capsys, str(tiny_model), source, f"--output={names}", more)
+        assert "it is one of the sources" in line
+    assert names.read_text() == "a.jpg"
+
+
+def test_names_in_a_pipe_are_all_answered(
+    tiny_model: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--from <(find ...)``: nothing else may read from it."""
+    names, pipe = 5000, tmp_path / "pipe"
+    os.mkfifo(pipe)
+    fill = threading.Thread(target=lambda: pipe.write_text("missing.jpg\n" * names), daemon=True)
+    fill.start()
+    assert main(["predict", str(tiny_model), f"--from={pipe}"]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1 + names
+    fill.join(timeout=10)
+    (inherited, end) = os.pipe()
+    os.write(end, os.fsencode(files[0]) + b"\n")
+    os.close(end)
+    assert main(["predict", str(tiny_model), f"--from=/dev/fd/{inherited}", "--top-k=1"]) == 0
+    os.close(inherited)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_list_that_cannot_be_read_to_its_end(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The memory of this process stands for a disk that is damaged."""
+    output = f"--output={tmp_path}/out.csv"
+    assert main(["predict", str(tiny_model), "--from=/proc/self/mem", output]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "the list /proc/self/mem cannot be read: Input/output error; --resume goes on where it"
+        " ended"
+    )
+
+
+def test_names_that_are_no_text_are_gone_on_with(
+    tiny_model: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, other = (os.fsdecode(os.fsencode(tmp_path) + end) for end in (b"/\xff.jpg", b"/\xfe.jpg"))
+    Path(odd).write_bytes(files[0].read_bytes())
+    (tmp_path / "out").mkdir()
+    asked = ["predict", str(tiny_model), f"--output={tmp_path}/out/x.csv", "--resume"]
+    assert main([*asked, odd]) == 0
+    assert main([*asked, odd]) == 0
+    capsys.readouterr()
+    assert main([*asked, other]) == 2
+    assert "another list of sources" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.csv", "x.csv.journal"]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), BrokenPipeError("a process'")])
+def test_an_error_that_nobody_expects_does_not_pass_for_a_complete_output(
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "chunks", fails)
+    assert main(["predict", str(tiny_model), "x.jpg", f"--output={tmp_path}/x.csv"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == f"stopped by {type(error).__name__}; --resume goes on where it ended"
+
+
+def test_no_memory_in_a_process_is_said(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(command, "run", fails)
+    assert main(["predict", str(tiny_model), "x.jpg"]) == 3
+    assert capsys.readouterr().err == "a process was killed, or ran out of memory\n"
+
+
+def test_that_nobody_reads_the_messages_changes_nothing(
+    tiny_model: Path, files: list[Path], tmp_path: Path
+) -> None:
+    """``2>&1 | head``"""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    begun = [sys.executable, "-m", "service", "predict", str(tiny_model), str(files[2])]
+    refused = [*begun, f"--output={tmp_path}/nowhere/x.csv"]
+    for words, status in ((begun, 1), (refused, 2)):
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=write_end, check=False
+        )
+        assert done.returncode == status
+    os.close(write_end)

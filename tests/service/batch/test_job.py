@@ -32,6 +32,56 @@ def test_a_job_that_cannot_be_done(tiny_model: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "there are no images in a\n"
 
 
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("photos", "photos"),
+        ("photos/cats", "./photos"),
+        ("photos/*.jpg", "photos/"),
+        ("file:{here}/photos/1.jpg", "."),
+        ("photos", "file://{here}/photos"),
+        ("link/cats", "photos"),
+        ("s3://bucket/photos/cats", "s3://bucket/photos"),
+    ],
+)
+def test_an_output_with_a_source_in_it_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    output: str,
+) -> None:
+    """--overwrite would remove the images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    source, output = (one.format(here=tmp_path) for one in (source, output))
+
+    def work(_job: Job) -> Written:
+        raise AssertionError
+
+    assert run("ray", work, ["m.onnx", source, "--output", output, "--overwrite"]) == 2
+    assert capsys.readouterr().err == (
+        f"the output {output} has the source {source} in it: name another folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("photos", "photos/answers"),
+        ("photos", "photo"),
+        ("s3://photos", "photos"),
+        ("s3://a/photos", "s3://b/photos"),
+    ],
+)
+def test_an_output_beside_the_sources_is_not(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("ray", lambda _: Written(1, 0), [str(tiny_model), source, "--output", output]) == 0
+
+
 def test_a_model_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def work(_job: Job) -> Written:
         raise AssertionError

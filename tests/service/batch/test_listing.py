@@ -111,8 +111,29 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "shown" / "1.jpg").symlink_to(tmp_path / "real" / "1.jpg")
     (tmp_path / "shown" / "3.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "shown" / "circle").symlink_to(tmp_path / "shown")
-    os.mkfifo(tmp_path / "shown" / "camera.jpg")  # would be waited for
     shown = tmp_path / "shown"
     assert [Path(name).name for name in found(shown)] == ["1.jpg", "2.jpg", "3.jpg", "circle"]
     assert list(problems(shown)) == [f"{shown}/circle"]
     assert len(found(tmp_path / "shown" / "circle")) == 4  # named, it is listed
+
+
+def test_an_entry_that_cannot_be_looked_at_does_not_lose_its_folder(tmp_path: Path) -> None:
+    """A link to itself here; on network storage also what is not allowed, or stale."""
+    write(tmp_path, "1.jpg", "3.jpg")
+    for name in ("2", "2.jpg", "2.zip"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    assert [Path(name).name for name in found(tmp_path)] == [
+        "1.jpg",
+        "2",
+        "2.jpg",
+        "2.zip",
+        "3.jpg",
+    ]
+
+
+def test_a_pipe_that_is_called_an_image_is_listed(tmp_path: Path) -> None:
+    """Whoever reads it says what it is, and does not wait."""
+    write(tmp_path, "1.jpg")
+    for name in ("camera.jpg", "camera.tar"):
+        os.mkfifo(tmp_path / name)
+    assert [Path(name).name for name in found(tmp_path)] == ["1.jpg", "camera.jpg", "camera.tar"]

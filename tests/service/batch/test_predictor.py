@@ -29,6 +29,16 @@ def test_its_answers_are_the_models(tiny_model: Path, tiny_classifier: Classifie
     assert predictor.answers(NAMES, CONTENTS) == list(zip(NAMES, expected, strict=True))
 
 
+def test_of_a_folder_of_versions_it_is_the_default(tmp_path: Path) -> None:
+    """As of ``Classifier.load``, and of the plain command."""
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        write_model(tmp_path / str(number) / "model.onnx", make_card(version=f"test-{number}"))
+    assert Predictor.load(tmp_path).file == str(tmp_path / "2" / "model.onnx")
+    (tmp_path / "labels.json").write_text('{"stable": 1}')
+    assert Predictor.load(tmp_path).file == str(tmp_path / "1" / "model.onnx")
+
+
 def test_it_answers_where_the_file_is_not(tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     shutil.copy(tiny_model, file)

@@ -4,7 +4,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from multiprocessing import get_context, resource_tracker, spawn
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -59,6 +62,71 @@ def test_what_is_ahead_is_bounded(task: Task) -> None:
     assert asked == 100
 
 
+@pytest.mark.usefixtures("at_once")
+def test_so_are_their_bytes(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of archives travel: a few large ones are as much as many small ones."""
+    monkeypatch.setattr(processes, "AHEAD_BYTES", 25_000)
+    held = 0
+
+    def counted() -> Iterator[Sequence[Item]]:
+        nonlocal held
+        for _ in range(30):
+            assert held <= 25_000
+            held += 10_000
+            yield [Item("x", bytes(10_000))]
+
+    for _ in in_order(counted(), task, task.work(), 2):
+        held -= 10_000
+    assert held == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_that_ends_before_it_has_begun(task: Task) -> None:
+    """It has read nothing of what it was sent: a model of more than a pipe holds."""
+    large = task._replace(model=task.model + bytes(1_000_000))
+    executable = spawn.get_executable()
+    resource_tracker.ensure_running()  # a process of its own
+    spawn.set_executable("/bin/false")
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(20)
+    try:
+        with pytest.raises(BrokenProcessPool):
+            list(in_order(chunks(5), large, task.work(), 2))
+    finally:
+        signal.alarm(0)
+        spawn.set_executable(executable)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_that_cannot_be_started(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, or because another ended at this moment, and the pool is closed."""
+
+    def closed(*_: object) -> None:
+        raise OSError("handle is closed")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", closed)
+    with pytest.raises(BrokenProcessPool, match="handle is closed"):
+        list(in_order(chunks(5), task, task.work(), 2))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_process_is_left(task: Task) -> None:
+    """Of one that the pool does not know, Python would wait for the end when it ends itself."""
+    unknown = get_context("spawn").Process(target=time.sleep, args=(60,))
+
+    def starting() -> Iterator[Sequence[Item]]:
+        unknown.start()
+        yield [Item("x", DATA)]
+
+    list(in_order(starting(), task, task.work(), 2))
+    unknown.join(20)
+    assert unknown.exitcode == -signal.SIGTERM
+
+
+def _too_long(*_: object) -> NoReturn:
+    raise TimeoutError("it waits for a process that has ended")
+
+
 def test_the_first_second_needs_no_processes(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "ProcessPoolExecutor", None)
     assert PATIENCE_SECONDS > 0.5
@@ -67,7 +135,7 @@ def test_the_first_second_needs_no_processes(task: Task, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("cores", "memory", "expected"),
-    [(1, 8e9, 1), (16, 64e9, 16), (16, 4e9, 3), (2, 1e8, 1), (0.5, 8e9, 1), (2.5, 8e9, 2)],
+    [(1, 8e9, 1), (16, 64e9, 16), (16, 4e9, 2), (2, 1e8, 1), (0.5, 8e9, 1), (2.5, 8e9, 2)],
 )
 def test_how_many(cores: float, memory: float, expected: int) -> None:
     assert processes_for(Machine(cores, int(memory)), 4_000_000) == expected

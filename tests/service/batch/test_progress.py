@@ -1,6 +1,8 @@
 """How many images there will be: counted where they can be, estimated for tars."""
 
 import itertools
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from tests.service.batch.test_archives import as_tar, as_zip
 FILES = {f"{number}.jpg": bytes(3000) for number in range(100)}
 
 
-def counted(listing: Listing, shard: Shard) -> Total:
+def counted(listing: Listing, shard: Shard, seconds: float = 10) -> Total:
     """Once the thread is done."""
     total = Total(listing, shard)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + seconds
     while total._counted is None and time.monotonic() < deadline:
         time.sleep(0.01)
     return total
@@ -53,3 +55,14 @@ def test_tars_are_estimated_by_how_far_they_are_read(folder: Path) -> None:
 
 def test_names_on_standard_input_are_not_counted() -> None:
     assert Total(Listing(["-"], ()), Shard()).expected() is None
+
+
+def test_names_in_a_pipe_are_left_to_who_answers_them(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    listing = Listing([], [str(tmp_path / "pipe")])
+    total = counted(listing, Shard(), seconds=0.2)
+    assert total.expected() is None
+    filling = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a.jpg\n" * 200_000,))
+    filling.start()
+    assert sum(1 for _ in listing) == 200_000
+    filling.join()

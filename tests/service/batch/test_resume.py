@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.__main__ import main
-from service.batch import outputs, processes
+from service.batch import command, outputs, processes
 from service.batch import run as run_module
-from service.batch.journal import Journal, Progress
+from service.batch.journal import Journal
+from service.batch.lock import locked
 from tests.images import encode, photograph
 from tests.server import ROOT
 from tests.tiny_model import make_card, write_model
@@ -145,8 +147,8 @@ def test_a_real_kill_with_processes(tiny_model: Path, photos: Path, tmp_path: Pa
     paths = [f"{photos}/{number:04}.jpg" for number in range(IMAGES)] * 60
     names.write_text("\n".join(paths))
     asked = ["predict", str(tiny_model), f"--from={names}", f"--output={output}", "--resume"]
-    command = [sys.executable, "-c", QUICKLY, *asked]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    words = [sys.executable, "-c", QUICKLY, *asked]
+    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (output.exists() and output.stat().st_size > 1e5):
         time.sleep(0.01)
@@ -154,7 +156,7 @@ def test_a_real_kill_with_processes(tiny_model: Path, photos: Path, tmp_path: Pa
     assert process.wait() == -signal.SIGKILL
     before = files_of_torn(output)
     assert 0 < before < len(paths)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert files_of(output) == paths
     assert_nobody_is_left(process.pid)
@@ -312,22 +314,90 @@ def test_an_output_that_is_there_is_refused(
     assert files_of(output) == [f"{photos}/0000.jpg"]
 
 
-def test_another_command_that_writes_to_the_same_output(
+def test_while_a_command_writes_another_changes_nothing(
     tiny_model: Path, photos: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A Job may start a pod twice. Status 3: it may be tried again, when the first has ended."""
     output = tmp_path / f"out.{form}"
+    asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}"]
+    assert main(asked) == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    with locked(output):
+        for more in ([], ["--resume"], ["--overwrite"]):
+            assert main([*asked, *more]) == 3
+            said = capsys.readouterr().err
+            assert said == f"{output} is being written by another command\n"
+    assert contents(tmp_path) == before
+    assert main([*asked, "--overwrite"]) == 0
+    assert files_of(output) == [f"{photos}/0000.jpg"]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("often")
+def test_an_output_is_kept_from_others_until_it_ends(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first step would be to remove what is there."""
+    output = tmp_path / f"out.{form}"
+    asked = ["predict", str(tiny_model), str(photos), f"--output={output}"]
+    kind = outputs.PartsOutput if form == "parquet" else outputs.FileOutput
+    settle = kind.settle
+    statuses: list[int] = []
+
+    def settle_beside_another(self: Any, *, last: bool = False) -> int | None:
+        if len(statuses) < 2:
+            statuses.extend(main([*asked, more]) for more in ("--resume", "--overwrite"))
+        return settle(self, last=last)
+
+    monkeypatch.setattr(kind, "settle", settle_beside_another)
+    assert main(asked) == 1
+    assert statuses == [3, 3]
+    assert files_of(output) == [f"{photos}/{number:04}.jpg" for number in range(IMAGES)]
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, f"{output.name}.journal"}
+
+
+def test_rows_that_were_added_to_a_complete_output_stay(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str
+) -> None:
+    output = tmp_path / f"out.{form}"
     asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}", "--resume"]
-    first = (
-        outputs.PartsOutput(output, 0, has_familiarity=False)
-        if form == "parquet"
-        else outputs.FileOutput(output, 0)
-    )
+    assert main(asked) == 0
+    added = output / "part-99999.parquet" if form == "parquet" else output
+    with added.open("ab") as file:
+        file.write(b"mine")
+    before = contents(tmp_path)
+    assert main(asked) == 0
+    assert contents(tmp_path) == before
+
+
+def test_a_complete_output_that_is_gone_is_refused(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"out.{form}"
+    asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}", "--resume"]
+    assert main(asked) == 0
+    outputs.remove(output)
+    capsys.readouterr()
+    assert main(asked) == 2
+    assert "has lost rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["write", "remove", "__init__"])
+def test_a_kill_while_an_output_is_begun_anew_is_gone_on_with(
+    tiny_model: Path, photos: Path, tmp_path: Path, form: str, step: str
+) -> None:
+    """The journal of what is removed does not speak for what comes."""
+    output = tmp_path / f"out.{form}"
+    asked = ["predict", str(tiny_model), f"{photos}/0000.jpg", f"--output={output}"]
+    assert main(asked) == 0
+    kind = outputs.PartsOutput if form == "parquet" else outputs.FileOutput
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "read", lambda _: Progress())
-        assert main(asked) == 3
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "is being written by another command" in line
-        first.close()
-        assert main(asked) == 0
+        kill_at(patch, {"write": Journal, "remove": command}.get(step, kind), step, 1)
+        with pytest.raises(Killed):
+            main([*asked, "--overwrite"])
+    assert main([*asked, "--resume"]) == 0
     assert files_of(output) == [f"{photos}/0000.jpg"]

@@ -52,9 +52,14 @@ def test_a_small_image_has_its_very_pixels() -> None:
 def test_ten_of_any_image_are_few_bytes(side: int) -> None:
     image = examples.data_url(noise(side))
     assert image.startswith("data:image/jpeg;base64,")
-    assert 10 * len(image) + 9 < EXAMPLES_LENGTH
+    assert len(file_of(image)) <= examples.MOST_BYTES
     with Image.open(io.BytesIO(file_of(image))) as read:
         assert min(read.size) >= 32
+
+
+def test_as_many_as_there_may_be_of_the_most_bytes_fit_the_contract() -> None:
+    largest = f"data:image/jpeg;base64,{base64.b64encode(bytes(examples.MOST_BYTES)).decode()}"
+    assert examples.MOST * len(largest) <= EXAMPLES_LENGTH
 
 
 def test_a_photograph_is_not_made_smaller_than_need_be() -> None:
