@@ -14,8 +14,9 @@ from service.http.current import current_context, current_service
 from service.http.flask_responses import json_answer
 from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
+from service.serving.catalogue import Catalogue
 from service.serving.errors import NotReady, UnknownModel
-from service.serving.served import Asked
+from service.serving.served import Asked, Served
 from service.settings import Settings, SettingsError, variable_name
 
 ROOT = "/"
@@ -123,6 +124,29 @@ def scrape() -> Response:
     service.accounting.flush()
     service.slot.state.wait_for_counts()
     return Response(service.metrics.to_text(), content_type=MEDIA_TYPE)
+
+
+def check_version(catalogue: Catalogue, version: str) -> Served:
+    """The version of a number or label, or with an empty text the default, which answers.
+
+    Raises:
+        UnknownModel: there is no such version.
+        NotReady: it is refused, or nothing can answer by default, and the message says why; or as
+            of ``check_ready``.
+    """
+    try:
+        served = catalogue.find(version)
+    except UnknownModel as error:
+        reasons = [
+            f"version {offer.number} of {catalogue.name!r} is refused: {offer.reason}"
+            for offer in catalogue.offers
+            if offer.served is None and version in ("", str(offer.number))
+        ]
+        if version and not reasons:
+            raise
+        raise NotReady("; ".join([*reasons, *catalogue.problems]) or str(error)) from error
+    check_ready()
+    return served
 
 
 def check_ready() -> None:

@@ -13,7 +13,7 @@ from flask import Blueprint, Response
 from service.http.current import current_service
 from service.http.endpoints import rule_of
 from service.http.flask_responses import json_answer
-from service.http.health import check_ready
+from service.http.health import check_version
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
 from service.inference.layout import ONLY_VERSION
@@ -71,8 +71,7 @@ def status(**arguments: str) -> Response:
     """A model is ready, or a version of it; 503 while it is not."""
     asked, models = Asked.of(arguments), current_service().models
     catalogue = models.catalogue(asked)
-    served = catalogue.find(asked.version)
-    check_ready()
+    served = check_version(catalogue, asked.version)
     told = [
         VersionStatus.of(offer)
         for offer in reversed(catalogue.offers)

@@ -9,14 +9,20 @@ import errno
 import fcntl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from io import SEEK_END, RawIOBase
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
 from service.inference.errors import LabelError, ModelNotFound
-from service.inference.layout import LABEL, LABELS_FILE, ModelLayout, read_labels_file
+from service.inference.layout import (
+    LABEL,
+    LABELS_FILE,
+    ModelLayout,
+    read_labels_file,
+    read_model_layout,
+)
 
 LOG = ".labels.log"
 
@@ -32,23 +38,22 @@ def move_label(layout: ModelLayout, label: str, number: int) -> int | None:
 
     Raises:
         LabelError: it cannot be moved; nothing has changed.
+        ModelNotFound: the folder has gone.
     """
     check_label(layout, label)
-    if number not in layout.versions:
-        raise LabelError(
-            f"{layout.path} has no version {number}: there are"
-            f" {', '.join(map(str, sorted(layout.versions)))}"
-        )
-    before = layout.labels.get(label)
-    if before == number:
-        return before
     try:
         with _locked(layout.path) as log:
-            written = _written(layout.path, label)
-            moved = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            log.write(f"{moved} {label} {before or _NONE} {number}\n")
-            log.flush()
-            _move(layout, label, number, written)
+            layout = read_model_layout(layout.path)  # another command may have moved it meanwhile
+            if number not in layout.versions:
+                raise LabelError(
+                    f"{layout.path} has no version {number}: there are"
+                    f" {', '.join(map(str, sorted(layout.versions)))}"
+                )
+            before = layout.labels.get(label)
+            if before != number:
+                written = _written(layout.path, label)
+                with _noted(log, f"{label} {before or _NONE} {number}"):
+                    _move(layout, label, number, written)
     except OSError as error:
         raise LabelError(
             f"label {label!r} of {layout.path} cannot be moved: {error.strerror or error}"
@@ -103,11 +108,23 @@ def _moves(path: Path) -> list[list[str]]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[TextIO]:
+def _locked(path: Path) -> Iterator[RawIOBase]:
     """The list of moves, for one process at a time."""
-    with (path / LOG).open("a", encoding="utf-8") as log:
+    with (path / LOG).open("ab", buffering=0) as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         yield log
+
+
+@contextmanager
+def _noted(log: RawIOBase, move: str) -> Iterator[None]:
+    """A line about a move; none of one that fails."""
+    end = log.seek(0, SEEK_END)
+    try:
+        log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {move}\n".encode())
+        yield
+    except OSError:
+        log.truncate(end)
+        raise
 
 
 def _written(path: Path, label: str) -> dict[str, int]:
@@ -127,21 +144,25 @@ def _move(layout: ModelLayout, label: str, number: int, written: Mapping[str, in
     link, labels_file = layout.path / label, layout.path / LABELS_FILE
     if link.is_symlink() or not labels_file.exists():
         try:
-            _link(link, layout.versions[number].name)
+            with _replacing(link) as draft:
+                draft.symlink_to(layout.versions[number].name)
         except OSError as error:
             if link.is_symlink() or error.errno not in _NO_LINKS:
                 raise
         else:
             return
-    draft = labels_file.with_name(f".{LABELS_FILE}.new")
     labels = {**written, label: number}
-    draft.write_bytes(msgspec.json.encode(labels, order="sorted") + b"\n")
-    draft.replace(labels_file)
+    with _replacing(labels_file) as draft:
+        draft.write_bytes(msgspec.json.encode(labels, order="sorted") + b"\n")
 
 
-def _link(link: Path, target: str) -> None:
-    draft = link.with_name(f".{link.name}.new")
-    with suppress(FileNotFoundError):
-        draft.unlink()
-    draft.symlink_to(target)
-    draft.replace(link)
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Another path to be written, which then takes this one's place; nothing else is left."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)  # a killed command's
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from service.inference.errors import ModelNotFound
-from service.inference.model_files import model_file, model_size, onnx_files, visible
+from service.inference.model_files import is_folder, model_file, model_size, onnx_files, visible
 
 # The number of a model that has no folder of versions.
 ONLY_VERSION = 1
@@ -81,7 +81,7 @@ def read_layout(path: Path) -> tuple[ModelLayout, ...]:
     one = _model(path, "")
     if one is not None:
         return (one,)
-    folders = [entry for entry in visible(path) if entry.is_dir()]
+    folders = [entry for entry in visible(path) if is_folder(entry)]
     several = [_named_model(folder) for folder in folders if _NAME.fullmatch(folder.name)]
     found = tuple(model for model in several if model is not None)
     if not found:
@@ -141,14 +141,14 @@ def _named_model(folder: Path) -> ModelLayout | None:
 
 def _model(path: Path, name: str) -> ModelLayout | None:
     """The model at a path; None of a folder that has neither a model file nor versions."""
-    if not path.is_dir():
+    if not is_folder(path):
         return ModelLayout(name, path, {ONLY_VERSION: path})
     if onnx_files(path):
         model_file(path)  # exactly one
         return ModelLayout(name, path, {ONLY_VERSION: path})
     # Links first: when one leads to a version that has just come, that is found.
     links = {entry.name: os.path.realpath(entry) for entry in visible(path) if _is_label(entry)}
-    versions = {int(e.name): e for e in visible(path) if _NUMBER.fullmatch(e.name) and e.is_dir()}
+    versions = {int(e.name): e for e in visible(path) if _NUMBER.fullmatch(e.name) and is_folder(e)}
     if not versions:
         return None
     labels, problems = _linked_labels(path, links, versions)
@@ -159,7 +159,7 @@ def _model(path: Path, name: str) -> ModelLayout | None:
         return ModelLayout(name, path, versions, labels, (*problems, str(error)), False)
     more, wrong = _written_labels(path, labels, written, versions)
     labels |= more
-    if STABLE not in labels and (path / STABLE).is_dir():
+    if STABLE not in labels and is_folder(path / STABLE):
         labels[STABLE] = None
         wrong.append(
             f"{path / STABLE} is a folder and no link to a version, as copying makes of links: use"
@@ -169,7 +169,8 @@ def _model(path: Path, name: str) -> ModelLayout | None:
 
 
 def _is_label(entry: Path) -> bool:
-    return entry.is_symlink() and not entry.is_file() and LABEL.fullmatch(entry.name) is not None
+    is_link = os.path.islink(entry) and not os.path.isfile(entry)  # noqa: PTH113, PTH114  as is_folder
+    return is_link and LABEL.fullmatch(entry.name) is not None
 
 
 # Which version each label leads to, and what is wrong with those that lead to none.

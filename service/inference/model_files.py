@@ -25,7 +25,7 @@ def model_file(path: Path) -> Path:
     Raises:
         ModelNotFound: a folder that cannot be read, or has no such file or several.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         return path
     files = onnx_files(path)
     if len(files) == 1:
@@ -43,7 +43,7 @@ def model_file(path: Path) -> Path:
 def model_state(path: Path) -> ModelState | None:
     """The state of a path's model file, or files; None where there is none."""
     try:
-        files = onnx_files(path) if path.is_dir() else [path]
+        files = onnx_files(path) if is_folder(path) else [path]
         stats = [os.stat(file) for file in files]  # noqa: PTH116  whatever the paths lead to
     except (OSError, ModelNotFound):
         return None
@@ -52,10 +52,12 @@ def model_state(path: Path) -> ModelState | None:
 
 def model_size(path: Path) -> int:
     """Bytes of a path's model file; 0 for one that is missing, which is reported when opened."""
-    try:
-        return model_file(path).stat().st_size
-    except (OSError, ModelNotFound):
-        return 0
+    return size_in(model_state(path))
+
+
+def size_in(state: ModelState | None) -> int:
+    """Bytes of the model file in a state; 0 where there is none, or several."""
+    return state[0][2] if state and len(state) == 1 else 0
 
 
 def read_model(path: str | os.PathLike[str]) -> bytes:
@@ -77,7 +79,12 @@ def onnx_files(folder: Path) -> list[Path]:
     Raises:
         ModelNotFound: it cannot be read.
     """
-    return [f for f in visible(folder) if f.suffix.lower() == _SUFFIX and not f.is_dir()]
+    return [f for f in visible(folder) if f.suffix.lower() == _SUFFIX and not is_folder(f)]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; not of one that may not be looked at (``Path.is_dir`` raises)."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def visible(folder: Path) -> list[Path]:

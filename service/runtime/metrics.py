@@ -1,14 +1,16 @@
 """What monitoring reads: Prometheus metrics that are right across all workers."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from service.runtime import prometheus
 from service.runtime.records import RequestRecord
@@ -16,7 +18,8 @@ from service.runtime.shared_state import SharedState
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Labels beyond these share one name, so that a model with thousands of labels has few series.
+# Labels beyond these share one name, so that models with thousands of labels, or many versions of
+# them, have few series.
 MAX_LABELS = 100
 OTHER_LABELS = "(other)"
 
@@ -88,10 +91,10 @@ class Totals(NamedTuple):
     ``phases``: the seconds of all requests in each phase.
     """
 
-    answered: int
-    refused: int
-    images: int
-    phases: dict[str, float]
+    answered: int = 0
+    refused: int = 0
+    images: int = 0
+    phases: Mapping[str, float] = MappingProxyType({})
 
 
 class Metrics:
@@ -195,8 +198,11 @@ class Metrics:
     def add_version(self, name: str, number: int, version: str, labels: Sequence[str]) -> None:
         """Have the series of a version that was opened, at 0.
 
+        The labels of all versions of all models have ``MAX_LABELS`` names together: those of the
+        first that are opened, from the front of each.
+
         Args:
-            name: of the model.
+            name: of the model, as its requests are counted.
             number: of the version.
             version: as its card says.
             labels: of the model.
@@ -204,9 +210,10 @@ class Metrics:
         Raises:
             NoRoom: there is none for all of them.
         """
-        named = frozenset(labels[:MAX_LABELS])
+        new = [label for label in dict.fromkeys(labels) if label not in self._named_labels]
+        named = new[: MAX_LABELS - len(self._named_labels)]
         self.model_info.labels(name, version)
-        for label in (*named, OTHER_LABELS) if len(labels) > MAX_LABELS else named:
+        for label in named if named == new else (*named, OTHER_LABELS):
             self.predictions.labels(label)
         for status in _STATUSES:
             self.model_requests.labels(name, number, status)
@@ -214,7 +221,7 @@ class Metrics:
         for phase in _PHASES:
             self.model_phase_seconds.labels(name, number, phase)
         self.model_loads.labels("loaded").inc()
-        self._named_labels |= named
+        self._named_labels.update(named)
 
     def show_defaults(self, defaults: Collection[tuple[str, str]]) -> None:
         """Report these as what answers by default: names, and versions as their cards say."""
@@ -271,32 +278,17 @@ class Metrics:
         registry.register(self._memory)
         return generate_latest(registry)
 
-    def totals(self, name: str, number: int) -> Totals:
-        """What a version of a model has answered so far, over all workers."""
+    def totals(self) -> dict[tuple[str, int], Totals]:
+        """What each version has answered so far, over all workers, by its model and its number."""
         all_workers = prometheus.FOLDER_VARIABLE in os.environ
         registry = prometheus.all_workers_registry() if all_workers else self._registry
-        version = {"model": name, "model_version": str(number)}
-        found = [
-            (sample.name.removeprefix("labelserve_model_"), sample.labels, sample.value)
-            for family in registry.collect()
-            for sample in family.samples
-            if version.items() <= sample.labels.items()
-        ]
-        requests = [
-            (labels["status"] == "200", int(times))
-            for what, labels, times in found
-            if what == "requests_total"
-        ]
-        return Totals(
-            answered=sum(times for succeeded, times in requests if succeeded),
-            refused=sum(times for succeeded, times in requests if not succeeded),
-            images=sum(int(times) for what, _, times in found if what == "images_total"),
-            phases={
-                labels["phase"]: spent
-                for what, labels, spent in found
-                if what == "phase_seconds_total"
-            },
-        )
+        found: dict[tuple[str, int], list[Sample]] = {}
+        for family in registry.collect():
+            for sample in family.samples:
+                if sample.labels.keys() >= {*_VERSION}:
+                    model, number = (sample.labels[label] for label in _VERSION)
+                    found.setdefault((model, int(number)), []).append(sample)
+        return {version: _totals(samples) for version, samples in found.items()}
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"labelserve_{name}", about, labels, registry=self._registry)
@@ -326,6 +318,24 @@ class Metrics:
             self.model_loads.labels(result)
         for result in _SHADOWS:
             self.shadow.labels(result)
+
+
+def _totals(samples: Sequence[Sample]) -> Totals:
+    """Of all samples of one version."""
+    found = [(one.name.removeprefix("labelserve_model_"), one.labels, one.value) for one in samples]
+    requests = [
+        (labels["status"] == "200", int(times))
+        for what, labels, times in found
+        if what == "requests_total"
+    ]
+    return Totals(
+        answered=sum(times for succeeded, times in requests if succeeded),
+        refused=sum(times for succeeded, times in requests if not succeeded),
+        images=sum(int(times) for what, _, times in found if what == "images_total"),
+        phases={
+            labels["phase"]: spent for what, labels, spent in found if what == "phase_seconds_total"
+        },
+    )
 
 
 def _processes() -> list[int]:

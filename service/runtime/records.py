@@ -35,7 +35,7 @@ class Phase(NamedTuple):
 class Trace:
     """What is kept of a request that is traced: the ids of its server span, and its phases.
 
-    ``parent``: what the client's headers tell of the trace; ``path``: as it was asked for.
+    ``parent``: what the client's headers tell of the trace; ``path``: without the root path.
     """
 
     trace_id: int

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from service.runtime.logs import is_quiet
 from service.runtime.open_telemetry import (
@@ -24,7 +23,6 @@ from service.runtime.open_telemetry import (
 )
 from service.runtime.records import AllHeaders, RequestRecord, Trace
 from service.runtime.spans import server_attributes, server_name
-from service.settings import SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -44,11 +42,15 @@ _QUEUE = "OTEL_BSP_MAX_QUEUE_SIZE"
 _QUEUE_SPANS = 2048  # by the specification
 
 
+class NoTraces(Exception):
+    """The variables ask for traces that cannot be had; the message says why, and what to do."""
+
+
 def traces_wanted(environ: Mapping[str, str]) -> bool:
     """Whether the variables ask for traces: they do where they name an endpoint.
 
     Raises:
-        SettingsError: they ask for what cannot be done.
+        NoTraces: they ask for what cannot be done.
     """
     endpoint = _first_set(environ, _ENDPOINTS)
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
@@ -56,14 +58,14 @@ def traces_wanted(environ: Mapping[str, str]) -> bool:
     if endpoint is None or disabled or exporter == "none":
         return False
     if exporter != "otlp":
-        raise SettingsError(f"OTEL_TRACES_EXPORTER={exporter}: give otlp or none")
-    if urlsplit(endpoint[1]).scheme not in ("http", "https"):
-        raise SettingsError("{}={}: give a URL, such as http://collector:4318".format(*endpoint))
+        raise NoTraces(f"OTEL_TRACES_EXPORTER={exporter}: give otlp or none")
+    if not endpoint[1].lower().startswith(("http://", "https://")):
+        raise NoTraces("{}={}: give a URL, such as http://collector:4318".format(*endpoint))
     protocol = _first_set(environ, _PROTOCOLS)
     if protocol is not None and protocol[1] != _PROTOCOL:
-        raise SettingsError("{}={}: give {}".format(*protocol, _PROTOCOL))
+        raise NoTraces("{}={}: give {}".format(*protocol, _PROTOCOL))
     if not _is_installed():
-        raise SettingsError(
+        raise NoTraces(
             f"{endpoint[0]} asks for traces, and OpenTelemetry is not installed: install"
             " requirements/otel.txt, or build the image with --build-arg EXTRAS=otel"
         )
@@ -77,14 +79,14 @@ class Traces:
         count_dropped: told of spans that were dropped; from any thread.
 
     Raises:
-        SettingsError: a variable has a value that OpenTelemetry cannot use.
+        NoTraces: OpenTelemetry does not run, or a variable has a value that it cannot use.
     """
 
     def __init__(self, count_dropped: Callable[[int], None]) -> None:
         try:
             self._open(count_dropped)
-        except ValueError as error:
-            raise SettingsError(f"OpenTelemetry, by its variables OTEL_…: {error}") from error
+        except Exception as error:  # whatever it finds in its variables, or does not find
+            raise NoTraces(f"OpenTelemetry, by its variables OTEL_…: {error}") from error
 
     def _open(self, count_dropped: Callable[[int], None]) -> None:
         say_now_and_then()  # first: what follows may have something to say
@@ -190,7 +192,7 @@ def _queue_spans(environ: Mapping[str, str]) -> int:
     """How many spans may wait."""
     text = environ.get(_QUEUE, "").strip() or str(_QUEUE_SPANS)
     if not text.isdecimal():
-        raise SettingsError(f"{_QUEUE}={text}: give a whole number")
+        raise NoTraces(f"{_QUEUE}={text}: give a whole number")
     return int(text)
 
 

@@ -11,7 +11,6 @@ from gunicorn.app.base import Application as BaseApplication
 
 from service.http.app import create_app
 from service.runtime.sizing import Sizing
-from service.runtime.traces import traces_wanted
 from service.server.listener import listening
 from service.settings import Settings, SettingsError, variable_name
 
@@ -51,7 +50,6 @@ def serve(arguments: Mapping[str, str]) -> int:
         # gunicorn.conf.py reads the settings once more.
         os.environ.update({variable_name(field): text for field, text in arguments.items()})
         Sizing.fitted(settings)
-        traces_wanted(os.environ)
         with listening(settings) as listener:
             Application(listener).run()
     except SettingsError as error:

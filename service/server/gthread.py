@@ -50,6 +50,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().load_wsgi()
         self.wsgi.wsgi_app = _with_our_requests(self.wsgi.wsgi_app)
 
+    def run(self) -> None:
+        """Serve until told to stop; the shadow, which follows answers, ends with them."""
+        try:
+            super().run()
+        finally:
+            service_of(self.wsgi).shadow.stop()
+
     def handle(self, conn: TConn) -> object:
         """Answer a request, and let the client find the answer before the connection closes.
 

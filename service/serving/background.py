@@ -62,7 +62,11 @@ class Background:
         """
         decoded = self._pipeline.decoded(task.image, task.classifier, context)
         with self._one_at_a_time(context), context.phase("background"):
-            return task.answer(decoded.pixels, partial(self._predict, task.classifier, context))
+            try:
+                return task.answer(decoded.pixels, partial(self._predict, task.classifier, context))
+            except InvalidAnswer:
+                log_invalid(context, task.classifier.card.version)
+                raise
 
     def ask(
         self, classifier: Classifier, pixels: NDArray[np.uint8], context: RequestContext
@@ -97,7 +101,6 @@ class Background:
         ]
         rows = np.concatenate(turns)
         if not np.isfinite(rows).all():
-            log_invalid(context, classifier.card.version)
             raise InvalidAnswer("the model answered this image with NaN or infinity")
         return rows
 

@@ -84,6 +84,7 @@ class Batcher:
         self._pipeline = pipeline
         self._max_batch_size = max_batch_size
         self._waiting: deque[tuple[Decoded, Done]] = deque()
+        self._taking = threading.Lock()  # a batch from what waits
         self._turn = threading.Lock()  # at the network, where there is no event loop
         self._loop: _OnLoop | None = None
         self.background = Background(pipeline, self)
@@ -298,13 +299,10 @@ class Batcher:
         loop = self._loop
         assert loop is not None  # noqa: S101
         loop.scheduled = False
-        if not self._waiting:
-            return
+        _deliver(self._run_batch(on_loop=True))
         if self._next_is_slow():
             loop.network.submit(self._run_in_thread, loop)
-            return
-        _deliver(self._run_batch())
-        if self._waiting:
+        elif self._waiting:
             loop.schedule(self._run_on_loop)
 
     def _run_in_thread(self, loop: "_OnLoop") -> None:
@@ -375,8 +373,19 @@ class Batcher:
             return False
         return _is_slow(image.classifier)
 
-    def _run_batch(self) -> list[tuple[Done, Outcome]]:
-        """Predict what waits, as much as one turn may take."""
+    def _run_batch(self, *, on_loop: bool = False) -> list[tuple[Done, Outcome]]:
+        """Predict what waits, as much as one turn may take; ``on_loop``: nothing slow."""
+        with self._taking:  # the network's thread takes, too
+            batch, outcomes = self._take_batch(on_loop=on_loop)
+        found = self._pipeline.predict([image for image, _ in batch])
+        self.predicted += len(batch)
+        outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
+        return outcomes
+
+    def _take_batch(
+        self, *, on_loop: bool
+    ) -> tuple[list[tuple[Decoded, Done]], list[tuple[Done, Outcome]]]:
+        """What is to be predicted together, and what is not wanted any more."""
         batch: list[tuple[Decoded, Done]] = []
         outcomes: list[tuple[Done, Outcome]] = []
         spent = 0.0
@@ -391,14 +400,11 @@ class Batcher:
                 outcomes.append((done, error))
                 continue
             spent += image.classifier.seconds_per_image
-            if batch and spent > TURN_SECONDS:
+            if (batch or on_loop) and spent > TURN_SECONDS:
                 self._waiting.appendleft((image, done))
                 break
             batch.append((image, done))
-        found = self._pipeline.predict([image for image, _ in batch])
-        self.predicted += len(batch)
-        outcomes += [(done, outcome) for (_, done), outcome in zip(batch, found, strict=True)]
-        return outcomes
+        return batch, outcomes
 
 
 class _Work:

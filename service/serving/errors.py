@@ -13,7 +13,7 @@ RequestError
 ├── TooManyFiles            more images in a request than allowed
 ├── BodyTimeout             the body came too slowly
 ├── Overloaded              as many requests in flight as allowed
-├── NotReady                starting or draining
+├── NotReady                starting or draining, or a model without a usable version
 ├── TooSlow                 the model cannot do it before the request's deadline
 ├── DeadlineExceeded        the request's time is over
 └── ClientDisconnected      the client has closed its connection
@@ -73,7 +73,7 @@ class Overloaded(RequestError):
 
 
 class NotReady(RequestError):
-    """The service is starting or draining."""
+    """The service is starting or draining, or a model has no version that can answer."""
 
 
 class TooSlow(RequestError):

@@ -9,6 +9,7 @@ from service.inference.classifier import Classifier
 from service.inference.errors import LabelError, ModelError
 from service.inference.labels import last_target, move_label
 from service.inference.layout import ModelLayout, read_layout, read_model_layout
+from service.inference.model_files import model_file, read_model
 
 _REFUSED = 1
 _UNUSABLE = 2
@@ -42,7 +43,7 @@ def list_models(path: Path) -> int:
         for number in sorted(layout.versions):
             labels = ", ".join(sorted(one for one, to in layout.labels.items() if to == number))
             try:
-                card = Classifier.load(layout.versions[number]).card
+                card = _opened(layout, number).card
             except ModelError as error:
                 problems.append(str(error))
                 rows.append((layout.path.name, str(number), labels, "refused"))
@@ -75,13 +76,19 @@ def roll_back(path: Path, label: str) -> int:
 def _moved(layout: ModelLayout, label: str, number: int) -> int:
     if number in layout.versions:
         try:
-            Classifier.load(layout.versions[number])
+            _opened(layout, number)
         except ModelError as error:
             raise LabelError(f"version {number} cannot be used: {error}") from error
     before = move_label(layout, label, number)
     told = "" if before is None else f", before it was {before}"
     sys.stdout.write(f"{label} of {layout.path} is version {number} now{told}\n")
     return 0
+
+
+def _opened(layout: ModelLayout, number: int) -> Classifier:
+    """A version as the service opens it: one file, and no layout of its own."""
+    file = model_file(layout.versions[number])
+    return Classifier.open(read_model(file), file)
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

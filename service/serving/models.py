@@ -5,6 +5,7 @@ opened beside the old, and answers between two requests (``versions``, ``version
 """
 
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b, sha256
@@ -29,9 +30,6 @@ from service.serving.versions import Targets, Versions
 from service.settings import variable_name
 
 CANARY_KEY = "X-Canary-Key"
-
-# Why files are refused, by the number of their version.
-_Refused = dict[int, ModelError]
 
 _LOG = logging.getLogger("labelserve.model")
 
@@ -78,6 +76,8 @@ class Models:
         self._complaint = ""
         self._complained = False
         self._gone: set[str] = set()  # the folders that were missing at the last look
+        self._refused: dict[tuple[str, int], ModelError] = {}  # not yet told
+        self._more = True  # whether something may be left to be opened
         self._remembered: tuple[dict[str, Targets], bytes] = ({}, b"")
         self._start(classifier)
 
@@ -142,8 +142,11 @@ class Models:
     # ---- for files ---------------------------------------------------------------------------
 
     def look(self, *, now: bool = False) -> None:
-        """Look at the files once; ``now`` takes a change without waiting for a second look."""
-        if not self._path.exists():
+        """Look at the files once, and open at most one of those that have changed.
+
+        ``now`` takes a change without waiting for a second look.
+        """
+        if not self._is_there():
             return  # what is gone stays
         try:
             layouts = read_layout(self._path)
@@ -151,12 +154,35 @@ class Models:
             self._complain(error, now=now)
             return
         self._complaint, self._complained = "", False
-        for folder, refused in self._look(layouts, now=now).items():
-            for number, why in refused.items():
-                self._refuse(why, folder, number)
+        self._look(layouts, now=now)
+        self._follow()
+        self._forget({layout.name for layout in layouts}, now=now)
+        self._more = True
+        self._open_next()
+
+    def go_on(self) -> bool:
+        """Open the next one that has changed, if one is left: between two looks, again and again.
+
+        Labels are followed first, as they lead by now.
+
+        Returns:
+            Whether there was one.
+        """
+        if not self._more:
+            return False
+        if self._is_there():
+            with suppress(ModelNotFound):
+                for layout in read_layout(self._path):
+                    if layout.name in self._versions:
+                        self._versions[layout.name].glance(layout)
+                self._follow()
+        return self._open_next()
+
+    def _is_there(self) -> bool:
+        return os.path.exists(self._path)  # noqa: PTH110  which raises where one may not look
 
     def _start(self, classifier: Classifier | None) -> None:
-        """Open all that can be opened."""
+        """Open what a service needs to answer; the rest is opened while it does."""
         kept = self._kept()
         try:
             layouts = read_layout(self._path)
@@ -170,13 +196,20 @@ class Models:
             self._versions[layout.name] = Versions(layout.name, self._opener, targets, data)
         if classifier is not None:
             self._versions[layouts[0].name].use(classifier, self._path)
-        found = self._look(layouts, now=True)
-        errors = [why for layout in layouts for why in self._versions[layout.name].missing(layout)]
+        self._look(layouts, now=True)
+        while self._open_one(needed=True):
+            pass
+        for folder, versions in self._versions.items():
+            self._refused.pop((folder, versions.restore() or 0), None)
+        self._follow()
+        errors = [why for versions in self._versions.values() for why in versions.missing()]
         if len(errors) == len(layouts):
             raise errors[0]
-        for folder, refused in found.items():
-            for number, why in refused.items():
-                self._refuse(why, folder, number)
+        self._tell_refused()
+        self._tell_of_name()
+
+    def _tell_of_name(self) -> None:
+        """Warn of a set name that no model has."""
         name = self._sizing.settings.name
         if name and len(self._named) > 1 and name not in self._named:
             _LOG.warning(
@@ -196,25 +229,50 @@ class Models:
                 self._refuse(error, folder)
 
     def _refuse(self, error: ModelError, folder: str, number: int = 0) -> None:
-        """Count and log what is refused: a version's file, or the folder that has them all."""
-        self._metrics.model_loads.labels("refused").inc()
-        default = self._versions[folder].catalogue.default
+        """Count and log what is refused: a version's file, or the folder that has them all.
+
+        That there is no room for what nobody has asked for is as it should be.
+        """
+        versions = self._versions[folder]
+        default = versions.catalogue.default
         fields: dict[str, Any] = {"model": folder} if folder else {}
         fields |= {"model_version": number} if number else {}
         fields |= {"version_kept": default.classifier.card.version} if default else {}
+        if isinstance(error, ModelTooLarge) and not self._is_wanted(versions, number):
+            _LOG.info("version not opened: %s", error, extra={"fields": fields})
+            return
+        self._opener.count_refusal()
         _LOG.error("new model refused: %s", error, extra={"fields": fields})
 
-    def _look(self, layouts: Sequence[ModelLayout], *, now: bool) -> dict[str, _Refused]:
-        """Look at all models, and have what is served of them known."""
+    def _tell_refused(self) -> None:
+        refused, self._refused = self._refused, {}
+        for (folder, number), error in refused.items():
+            self._refuse(error, folder, number)
+
+    def _look(self, layouts: Sequence[ModelLayout], *, now: bool) -> None:
+        """Look at the files of all models."""
         for layout in layouts:
             if layout.name not in self._versions:
                 self._versions[layout.name] = Versions(layout.name, self._opener)
-        full = self._full(layouts)
-        refused = {
-            layout.name: self._versions[layout.name].look(layout, full[layout.name], now=now)
-            for layout in layouts
-        }
-        self._forget({layout.name for layout in layouts}, now=now)
+            self._versions[layout.name].look(layout, now=now)
+
+    def _forget(self, there: Collection[str], *, now: bool) -> None:
+        """Drop the models that are gone at two looks, while another one can answer."""
+        gone = self._versions.keys() - there
+        if any(self._versions[folder].catalogue.default for folder in there):
+            for folder in gone if now else gone & self._gone:
+                del self._versions[folder]
+        self._gone = gone & self._versions.keys()
+        self._publish()
+
+    def _follow(self) -> None:
+        """Have all labels lead where they can."""
+        for versions in self._versions.values():
+            versions.follow()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Have it known what is served."""
         self._named = {
             versions.catalogue.name: versions for _, versions in sorted(self._versions.items())
         }
@@ -223,38 +281,98 @@ class Models:
             [(served.name, served.classifier.card.version) for served in defaults]
         )
         self._remember()
-        return refused
 
-    def _forget(self, there: Collection[str], *, now: bool) -> None:
-        """Drop the models that are gone at two looks, while another one can answer."""
-        gone = self._versions.keys() - there
-        if any(self._versions[folder].catalogue.default for folder in there):
-            for folder in gone if now else gone & self._gone:
-                del self._versions[folder]
-        self._gone = gone
+    def _open_next(self) -> bool:
+        self._more = self._open_one()
+        if self._more:
+            self._follow()
+        self._tell_refused()
+        return self._more
 
-    def _full(self, layouts: Sequence[ModelLayout]) -> dict[str, dict[int, ModelTooLarge]]:
-        """The versions of each model that there is no memory for, and why.
+    def _open_one(self, *, needed: bool = False) -> bool:
+        """Close what there is no room for, and open the first file that is to be opened.
 
-        What answers by default and what has a label comes first, then what has the higher number.
+        Args:
+            needed: only what a start has to wait for.
+
+        Returns:
+            Whether there was one.
         """
-        wanted = [
-            (not self._versions[layout.name].is_wanted(number, layout), -number, size, layout)
-            for layout in layouts
-            for number, size in self._versions[layout.name].sizes(layout).items()
-        ]
+        ranked = self._ranked()
+        full = self._full(ranked)
+        closed = False
+        for versions, version in ranked:
+            if version in full:
+                keep = versions.is_targeted(version.number)
+                closed |= version.classifier is not None and not keep
+                is_wanted = self._is_wanted(versions, version.number)
+                error = version.give_up(full[version], keep=keep, is_wanted=is_wanted)
+                self._note(error, versions, version)
+        if closed:
+            self._follow()  # else the catalogues hold its memory
+        for versions, version in ranked:
+            is_next = version.is_due and version not in full and versions.folder not in self._gone
+            if is_next and (not needed or self._is_needed(versions, version.number)):
+                self._note(version.open(), versions, version)
+                return True
+        return False
+
+    def _note(self, error: ModelError | None, versions: Versions, version: Version) -> None:
+        if error is not None:
+            self._refused[versions.folder, version.number] = error
+
+    def _is_wanted(self, versions: Versions, number: int) -> bool:
+        return versions.is_wanted(number) or str(number) == self._sizing.settings.shadow
+
+    def _is_needed(self, versions: Versions, number: int) -> bool:
+        return self._is_wanted(versions, number) or versions.is_needed(number)
+
+    def _ranked(self) -> Sequence[tuple[Versions, Version]]:
+        """All versions, the most important first.
+
+        That is what answers now, by default or by a label; then what is to answer by default; then
+        what has a label; then what has the higher number.
+        """
+
+        def rank(one: tuple[Versions, Version]) -> tuple[bool, bool, bool, int]:
+            versions, number = one[0], one[1].number
+            return (
+                not versions.is_targeted(number),
+                not versions.is_default(number),
+                not self._is_wanted(versions, number),
+                -number,
+            )
+
+        found = [(versions, one) for versions in self._versions.values() for one in versions.all]
+        return sorted(found, key=rank)
+
+    def _full(self, ranked: Sequence[tuple[Versions, Version]]) -> dict[Version, ModelTooLarge]:
+        """The versions that there is no memory for, and why.
+
+        What is open and answers stays, whatever else there is to be; but a version that takes its
+        place is opened beside it, as a file that replaces another one is.
+        """
         sizing, memory = self._sizing, self._sizing.machine.memory / 1e6
-        found: dict[str, dict[int, ModelTooLarge]] = {layout.name: {} for layout in layouts}
-        fitting: list[int] = []
-        for _, minus, size, layout in sorted(wanted, key=lambda one: one[:2]):
-            if sizing.has_room(*fitting, size):
-                fitting.append(size)
+        fitting = {
+            version: version.size
+            for versions, version in ranked
+            if version.classifier is not None and versions.is_targeted(version.number)
+        }
+        found: dict[Version, ModelTooLarge] = {}
+        for versions, version in ranked:
+            size = version.needed
+            if size <= fitting.get(version, 0):
                 continue
-            others = f" with the {len(fitting)} that come before it" if fitting else ""
-            found[layout.name][-minus] = ModelTooLarge(
-                f"model {layout.versions.get(-minus, layout.path)} needs"
-                f" {sizing.needed_memory(*fitting, size) / 1e6:.0f} MB of memory{others},"
-                f" and there are {memory:.0f} MB"
+            leaving = versions.replaced_by(version.number)
+            others = [kept for one, kept in fitting.items() if one not in (version, leaving)]
+            peak = size if leaving is None else max(size, fitting.get(leaving, 0))
+            if sizing.has_room(*others, peak):
+                fitting[version] = size
+                continue
+            before = f" with the {len(others)} that come before it" if others else ""
+            found[version] = ModelTooLarge(
+                f"model {version.path} needs {sizing.needed_memory(*others, peak) / 1e6:.0f} MB of"
+                f" memory{before}, and there are {memory:.0f} MB"
             )
         return found
 

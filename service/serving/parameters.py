@@ -12,17 +12,12 @@ from service.serving.errors import BadParameter
 
 # Neither int() nor float() could be asked alone: both take spaces, underscores, and digits of other
 # scripts. Nine digits exceed any number of labels.
-_MOST_LABELS = 999_999_999
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[0-9]{1,9}")
-
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?")
 
 # ``top_k`` in JSON, where 3.0 is a whole number, too: some clients write it so.
-TopK = Annotated[
-    float,
-    Meta(ge=1, le=_MOST_LABELS, multiple_of=1),
-]
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?")
+_MOST_LABELS = 999_999_999
+TopK = Annotated[float, Meta(ge=1, le=_MOST_LABELS, multiple_of=1)]
 
 
 def parse_selection(query: str) -> Selection:

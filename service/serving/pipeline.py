@@ -280,7 +280,8 @@ def _outcomes(images: Sequence[Decoded], outputs: Outputs) -> list[Outcome]:
             context.top.append((classifier.card.labels[label], float(row[label])))
             if share is not None:
                 context.familiarity.append((share, classifier.is_unfamiliar(share)))
-            pixels = image.pixels if context.keeps_pixels else None
+            # A copy: they may be a view of a whole body.
+            pixels = image.pixels.copy() if context.keeps_pixels else None
             outcomes.append(Answered(row, share, pixels))
         else:
             outcomes.append(InvalidAnswer("the model answered this image with NaN or infinity"))

@@ -10,7 +10,7 @@ from service.runtime.logs import count_drops
 from service.runtime.metrics import Metrics
 from service.runtime.shared_state import WorkerSlot, current_slot
 from service.runtime.sizing import Sizing
-from service.runtime.traces import Traces, traces_wanted
+from service.runtime.traces import NoTraces, Traces, traces_wanted
 from service.serving.accounting import Accounting
 from service.serving.admission import Admission
 from service.serving.auth import Auth
@@ -81,7 +81,7 @@ class Service:
         admission = Admission(
             sizing.max_in_flight, metrics.in_flight, by_wait=sizing.admits_by_wait
         )
-        traces = Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
+        traces = _traces(metrics, slot)
         pipeline = Pipeline(settings, sizing.decoders)
         batcher = Batcher(pipeline, sizing.max_batch_size)
         return cls(
@@ -96,6 +96,20 @@ class Service:
             traces=traces,
             shadow=Shadow(models, settings, pipeline, batcher.background, metrics),
         )
+
+
+def _traces(metrics: Metrics, slot: WorkerSlot) -> Traces | None:
+    """The worker's traces, if they are asked for and can be had.
+
+    A cluster may set OpenTelemetry's variables in every container, whatever is in it: they keep no
+    service from starting.
+    """
+    try:
+        return Traces(metrics.spans_dropped.inc) if traces_wanted(os.environ) else None
+    except NoTraces as error:
+        if slot.number == 0:  # the other workers would say the same
+            _LOG.warning("requests are not traced: %s", error)
+        return None
 
 
 def _tell_of_shadow(wanted: str | None, models: Models) -> None:

@@ -2,8 +2,8 @@
 
 Nobody waits for that. It begins when the answer has gone, its inferences are made behind
 predictions and explanations, and an image that finds no turn within a moment is dropped. What is
-kept until then is bounded: the pixels that the answer was made from, or the image's file where the
-other version takes other pixels.
+kept until then is bounded: the pixels that the answer was made from, or the image as the request
+holds it where the other version takes other pixels.
 """
 
 import logging
@@ -50,6 +50,10 @@ REQUESTS = 64
 _STEPS = 10_000
 
 
+# What is kept of an image: its file, its pixels, or nothing.
+_Kept = bytes | NDArray[np.uint8] | None
+
+
 class OtherPixels(Exception):
     """A request holds pixels, and the other version takes images of another size."""
 
@@ -58,8 +62,9 @@ class _Sample:
     """A request that the other version is to be asked about.
 
     ``ids``: what the log finds it by; ``served``: what answers it; ``other``: what is asked too.
-    ``held``: bytes that are kept for it; None where there was no room. ``sources``: its images as
-    it holds them, if they have to be decoded again. ``outcomes``: empty until it is answered.
+    ``held``: bytes that are kept for it; None where there was no room. ``sources``: if the other
+    version takes other pixels, what it can be asked with: each image's file, or its pixels; None
+    where it is neither. ``outcomes``: empty until it is answered.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class _Sample:
         ids: Mapping[str, str],
         served: Served,
         other: Served,
-        sources: Sequence[Source],
+        sources: Sequence[_Kept],
         held: int | None,
     ) -> None:
         self.ids = ids
@@ -151,10 +156,11 @@ class Shadow:
         """The task, which notes its outcomes when it is answered."""
         served, context = request.served, request.context
         again = _wants_other_pixels(served.classifier.card.input, other.classifier.card.input)
-        held = self._take_room(_kept_bytes(task, again=again))
+        sources = [_usable(image, other) for image in task.images] if again else []
+        held = self._take_room(sum(map(_size, sources)) if again else _pixels_size(task))
         context.keeps_pixels = not again and held is not None
-        sources = task.images if again and held is not None else ()
-        sample = _Sample(context.ids, served, other, sources, held)
+        kept = [] if held is None else [_own(source) for source in sources]
+        sample = _Sample(context.ids, served, other, kept, held)
 
         def encode(outcomes: Sequence[Outcome]) -> Response:
             response = task.encode(outcomes)
@@ -233,7 +239,7 @@ class Shadow:
         if answered.pixels is not None:
             return answered.pixels
         source = sample.sources[place]
-        if not isinstance(source, bytes):
+        if source is None:
             raise OtherPixels("the request holds pixels, and the shadow takes another size")
         return self._pipeline.decoded(source, sample.other.classifier, context).pixels
 
@@ -245,10 +251,27 @@ def _wants_other_pixels(mine: InputSpec, others: InputSpec) -> bool:
     return (mine.height, mine.width, mine.resize) != (others.height, others.width, others.resize)
 
 
-def _kept_bytes(task: Task, *, again: bool) -> int:
-    """What has to be kept of a request, in bytes: its files, or its pixels."""
-    if again:
-        return sum(len(image) for image in task.images if isinstance(image, bytes))
+def _usable(image: Source, other: Served) -> _Kept:
+    """An image as its request holds it, if the other version can be asked with that."""
+    if isinstance(image, np.ndarray):
+        return image if image.shape[:2] == other.classifier.input_size else None
+    return image if isinstance(image, bytes) else None
+
+
+def _size(source: _Kept) -> int:
+    """Bytes of what is kept of an image."""
+    if isinstance(source, np.ndarray):
+        return source.nbytes
+    return 0 if source is None else len(source)
+
+
+def _own(source: _Kept) -> _Kept:
+    """The same without the rest of a body that pixels may be a view of."""
+    return source.copy() if isinstance(source, np.ndarray) else source
+
+
+def _pixels_size(task: Task) -> int:
+    """Bytes of the pixels of all images of a request, as the network is given them."""
     height, width = task.classifier.input_size
     return len(task.images) * height * width * 3
 

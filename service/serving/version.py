@@ -5,23 +5,28 @@ is opened beside the old one, and answers its warm-up. A file that cannot be use
 and what it held before stays. The same bytes in another file are no new model.
 """
 
+import logging
 from hashlib import sha256
 from pathlib import Path
 
 from service.inference.classifier import Classifier
-from service.inference.errors import ModelError, ModelTooLarge
-from service.inference.model_files import ModelState, model_file, model_state, read_model
+from service.inference.errors import ModelError, ModelTooLarge, ModelUnreadable
+from service.inference.model_files import ModelState, model_file, model_state, read_model, size_in
 from service.serving.opener import NoRoomForMetrics, Opener
+from service.settings import SettingsError
 
 # A state that no file has.
 _UNSEEN: ModelState = ()
+
+_LOG = logging.getLogger("labelserve.model")
 
 
 class Version:
     """A version's file, and what was opened of it.
 
     ``classifier``: what answers, if anything does; ``size``: how many bytes it was opened from, and
-    ``digest`` of which; ``error``: why the file that is there now is refused.
+    ``digest`` of which; ``error``: why the file that is there now is refused; ``is_due``: whether
+    the file is to be opened.
 
     Args:
         folder: the name of the model's folder in a folder of models, else empty.
@@ -37,34 +42,52 @@ class Version:
         self._opener = opener
         self.classifier: Classifier | None = None
         self.error: ModelError | None = None
+        self.is_due = False
         self.size = 0
         self.digest = self._refused = b""
         self._seen: ModelState | None = _UNSEEN
         self._taken: ModelState | None = _UNSEEN
+        self._told: tuple[str, bool] | None = None  # that there is no room, and it is wanted
 
     @property
-    def is_judged(self) -> bool:
-        """Whether its file, as it is now, was opened or refused."""
-        return model_state(self.path) == self._taken
+    def needed(self) -> int:
+        """The largest file, in bytes, that is open or is to be; a refused one is not opened."""
+        file = 0 if self._seen == self._taken else size_in(self._seen)
+        return file if self.classifier is None else max(self.size, file)
 
-    def look(self, *, now: bool) -> ModelError | None:
-        """Look at the file once; ``now`` takes a change without waiting for a second look.
-
-        Returns:
-            Why a file is refused that was not refused before.
-        """
+    def look(self, *, now: bool) -> None:
+        """Look at the file once; ``now`` takes a change without waiting for a second look."""
         state = model_state(self.path)
         same, self._seen = state == self._seen, state
-        if state == self._taken or not (same or now):
-            return None
-        self._taken = state  # a file that is refused is not opened again
-        if state is None and self.classifier is not None:
-            return None
+        goes_on = state is None and self.classifier is not None
+        self.is_due = state != self._taken and (same or now) and not goes_on
+
+    def open(self) -> ModelError | None:
+        """Open the file that was looked at.
+
+        Returns:
+            Why it is refused, if it was not refused before.
+
+        Raises:
+            SettingsError: there is no such execution provider.
+        """
+        self.is_due, self._taken = False, self._seen  # a file that is refused is not opened again
+        self._told = None
+        before = self.error
         try:
             self._read()
+        except NoRoomForMetrics as error:
+            self._taken, self.error = _UNSEEN, error  # later there may be room
+            return None if isinstance(before, NoRoomForMetrics) else error
         except ModelError as error:
             self.error = error
             return error
+        except SettingsError:
+            raise
+        except Exception as error:  # noqa: BLE001  the others are opened all the same
+            _LOG.exception("model %s could not be opened", self.path)
+            self.error = ModelUnreadable(f"model {self.path} cannot be opened: {error!r}")
+            return self.error
         return None
 
     def use(self, classifier: Classifier) -> None:
@@ -79,35 +102,36 @@ class Version:
         Raises:
             ModelError: they cannot be used.
         """
-        self._take(data, self.path)
+        self._take(data, sha256(data).digest(), self.path)
 
-    def give_up(self, error: ModelTooLarge, *, keep: bool) -> ModelError | None:
+    def give_up(self, error: ModelTooLarge, *, keep: bool, is_wanted: bool) -> ModelError | None:
         """There is no room for its file; ``keep`` what is open of it.
 
         Returns:
-            The error, if it is a new one.
+            The error, if it is a new one, or somebody wants the version now.
         """
         if not keep:
             self.classifier, self.size, self.digest = None, 0, b""
         self._taken = _UNSEEN  # later there may be room
-        known, self.error = str(self.error) == str(error), error
-        return None if known else error
+        told, self._told, self.error = self._told, (str(error), is_wanted), error
+        return None if told == self._told else error
 
     def _read(self) -> None:
         file = model_file(self.path)
         data = read_model(file)
         digest = sha256(data).digest()
-        if digest == self.digest:
-            self._refused, self.error = b"", None
-        elif digest != self._refused:
-            self._refused = digest  # until it is taken
+        if digest == self._refused:
+            return
+        if digest != self.digest:
             try:
-                self._take(data, file)
+                self._take(data, digest, file)
             except NoRoomForMetrics:
-                self._refused = b""
                 raise
-            self._refused, self.error = b"", None
+            except ModelError:
+                self._refused = digest
+                raise
+        self._refused, self.error = b"", None
 
-    def _take(self, data: bytes, file: Path) -> None:
+    def _take(self, data: bytes, digest: bytes, file: Path) -> None:
         self.classifier = self._opener.open(data, file, self._folder, self.number)
-        self.size, self.digest = len(data), sha256(data).digest()
+        self.size, self.digest = len(data), digest

@@ -6,7 +6,7 @@ leads to it; requests that it is answering keep it until they are done.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from service.inference.classifier import Classifier
-from service.inference.errors import ModelError, ModelNotFound, ModelTooLarge
+from service.inference.errors import ModelError, ModelNotFound
 from service.inference.layout import ONLY_VERSION, STABLE, ModelLayout
-from service.inference.model_files import model_size
 from service.serving.catalogue import Catalogue, Offer
 from service.serving.opener import Opener
 from service.serving.served import Served
@@ -47,12 +46,12 @@ class Versions:
     def __init__(
         self, folder: str, opener: Opener, targets: Targets | None = None, last_good: bytes = b""
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._opener = opener
         self._versions: dict[int, Version] = {}
         self._told: set[str] = set()
         self._gone: set[str | int] = set()  # what was missing at the last look
-        self._is_new = True
+        self._layout = ModelLayout(folder, Path(), {})
         self._last_good = last_good
         self.targets = targets or Targets()
         self.catalogue = Catalogue.of(folder, ())
@@ -62,92 +61,97 @@ class Versions:
         """What answers where no version is named."""
         return self._versions.get(self.targets.default)
 
-    def sizes(self, layout: ModelLayout) -> dict[int, int]:
-        """Bytes to count for each version, those that are gone and still answer included.
+    @property
+    def all(self) -> Collection[Version]:
+        """All versions, those that are gone and still answer included."""
+        return self._versions.values()
 
-        A file that was refused is not opened and has none.
-        """
-        found = {n: model_size(path) for n, path in layout.versions.items()}
-        for number, version in self._versions.items():
-            if version.classifier is not None:
-                found[number] = max(version.size, found.get(number, 0))
-            elif version.is_judged:
-                found[number] = 0
-        return found
-
-    def look(
-        self, layout: ModelLayout, full: Mapping[int, ModelTooLarge], *, now: bool
-    ) -> dict[int, ModelError]:
-        """Look at the versions once, and follow the labels.
+    def look(self, layout: ModelLayout, *, now: bool) -> None:
+        """Look at the versions once, for what is to be opened.
 
         Args:
             layout: what there is on the disk.
-            full: the versions that there is no memory for, and why.
             now: take a changed file without waiting for a second look.
-
-        Returns:
-            Why files are refused that were not refused before, by the number of their version.
         """
-        refused: dict[int, ModelError] = {}
-        first, self._is_new = self._is_new, False
-        layout = self._steady(layout, now=now)
-        for number in layout.order:
-            path = layout.versions[number]
-            version = self._versions.setdefault(
-                number, Version(self._folder, number, path, self._opener)
-            )
-            version.path = path
-            if number in full:
-                error = version.give_up(full[number], keep=self._is_targeted(number))
-            else:
-                error = version.look(now=now)
-            if error is not None:
-                refused[number] = error
-            if not first:
-                self._follow(layout)  # the next one may take long to open
-        if first and self._restore(layout):
-            refused.pop(self.targets.default, None)
-        if layout.versions or first:
-            self._follow(layout)
-        else:
-            self.catalogue = replace(self.catalogue, problems=layout.problems)
-        self._tell(layout)
-        return refused
+        gone = self._missing_in(layout)
+        self._take(layout, set() if now else gone - self._gone)
+        self._gone = gone
+        for number in self._layout.versions:
+            self._versions[number].look(now=now)
 
-    def _steady(self, layout: ModelLayout, *, now: bool) -> ModelLayout:
-        """A layout with what has been missing for one look only.
+    def glance(self, layout: ModelLayout) -> None:
+        """Look at where the labels lead, between two looks: nothing is gone by that."""
+        self._take(layout, self._missing_in(layout))
+
+    def _missing_in(self, layout: ModelLayout) -> set[str | int]:
+        known: set[str | int] = {*self.targets.labels, *self._versions}
+        return known - {*layout.labels, *layout.versions}
+
+    def _take(self, layout: ModelLayout, still: set[str | int]) -> None:
+        """Take a layout, together with what is missing in it and ``still`` counts as there.
 
         ``ln -sfn`` and many others take away first, and then put in place. Of a ``labels.json``
         that cannot be read, no label is gone.
         """
-        known: set[str | int] = {*self.targets.labels, *self._versions}
-        gone = known - {*layout.labels, *layout.versions}
-        still = set() if now else gone - self._gone
-        self._gone = gone
         labels = {
             label: number
             for label, number in self.targets.labels.items()
-            if label in still or (label in gone and not layout.labels_are_known)
+            if label in still or (label not in layout.labels and not layout.labels_are_known)
         }
         versions = {n: one.path for n, one in self._versions.items() if n in still}
-        return replace(
+        self._layout = replace(
             layout, labels={**layout.labels, **labels}, versions={**layout.versions, **versions}
         )
+        for number, path in self._layout.versions.items():
+            version = self._versions.setdefault(
+                number, Version(self.folder, number, path, self._opener)
+            )
+            version.path = path
 
     def use(self, classifier: Classifier, path: Path) -> None:
         """Answer with this one instead of the file that there is."""
-        version = Version(self._folder, ONLY_VERSION, path, self._opener)
+        version = Version(self.folder, ONLY_VERSION, path, self._opener)
         version.use(classifier)
         self._versions[ONLY_VERSION], self.targets = version, Targets(ONLY_VERSION)
 
-    def is_wanted(self, number: int, layout: ModelLayout) -> bool:
-        """Whether a version answers by default or has a label, now or as soon as it is open."""
-        return number in {layout.default, *layout.labels.values()} or self._is_targeted(number)
+    def is_targeted(self, number: int) -> bool:
+        """Whether a version answers by default or by a label now."""
+        return number == self.targets.default or number in self.targets.labels.values()
 
-    def missing(self, layout: ModelLayout) -> Iterator[ModelError]:
+    def is_default(self, number: int) -> bool:
+        """Whether a version is to answer by default."""
+        return number == self._layout.default
+
+    def is_wanted(self, number: int) -> bool:
+        """Whether a version answers by default or has a label, now or as soon as it is open."""
+        wanted = {self._layout.default, *self._layout.labels.values()}
+        return number in wanted or self.is_targeted(number)
+
+    def is_needed(self, number: int) -> bool:
+        """Whether a start has to wait for a version: it is wanted, or may be the default."""
+        return self.is_wanted(number) or (
+            STABLE not in self._layout.labels and number > max(self._usable(), default=0)
+        )
+
+    def replaced_by(self, number: int) -> Version | None:
+        """The version that nothing leads to any more as soon as this one is open."""
+        for before in {self.targets.default, *self.targets.labels.values()} - {number}:
+            leads = {
+                self._layout.labels.get(label)
+                for label, target in self.targets.labels.items()
+                if target == before
+            }
+            if before == self.targets.default:
+                leads.add(self._layout.default)
+            if leads == {number}:
+                return self._versions.get(before)
+        return None
+
+    def missing(self) -> Iterator[ModelError]:
         """Why nothing answers by default, if nothing does."""
         if self.catalogue.default is not None:
             return
+        layout = self._layout
         number = layout.default or 0
         error = self._versions[number].error if number in self._versions else None
         if error is None:
@@ -160,52 +164,60 @@ class Versions:
                 f" {error}"
             )
 
-    def _is_targeted(self, number: int) -> bool:
-        return number == self.targets.default or number in self.targets.labels.values()
-
-    def _restore(self, layout: ModelLayout) -> bool:
+    def restore(self) -> int | None:
         """In a worker that replaces another one: answer with what the others answer with.
 
         Returns:
-            Whether that had to be restored from its bytes.
+            The number of the version that had to be restored from its bytes, if one had to.
         """
-        number = self.targets.default
+        number, layout = self.targets.default, self._layout
         version = self._versions.get(number)
         if not self._last_good or (version is not None and version.classifier is not None):
-            return False
+            return None
         if version is None:
             path = layout.versions.get(number, layout.path)
-            version = self._versions[number] = Version(self._folder, number, path, self._opener)
+            version = self._versions[number] = Version(self.folder, number, path, self._opener)
         why = version.error or "; ".join(layout.problems) or "its version is gone"
         self._opener.count_refusal()
         _LOG.error("model refused, the last-known-good one answers: %s", why)
         version.restore(self._last_good)
         self._last_good = b""
-        return True
+        return number
 
-    def _follow(self, layout: ModelLayout) -> None:
-        """Have the labels lead where they can."""
-        usable = {n for n, version in self._versions.items() if version.classifier is not None}
+    def follow(self) -> None:
+        """Have the labels lead where they can; one that cannot stays where it was.
+
+        That may be a version which this worker could not open, and others have: it is remembered.
+        """
+        if self._layout.versions:  # else all is gone, and what answers stays
+            self._move(self._layout)
+        before, self.catalogue = self.catalogue, self._catalogue(self._layout)
+        if before.found:
+            _log_changes(before, self.catalogue)
+        self._tell(self._layout)
+
+    def _move(self, layout: ModelLayout) -> None:
+        """Move the labels; what is gone and has none goes."""
+        usable = self._usable()
         labels: dict[str, int] = {}
         for label, number in layout.labels.items():
-            before = self.targets.labels.get(label)
-            found = number if number in usable else before if before in usable else None
+            found = number if number in usable else self.targets.labels.get(label)
             if found is not None:
                 labels[label] = found
-        kept = self.targets.default if self.targets.default in usable else 0
+        kept = self.targets.default
         if STABLE in layout.labels:
             default = labels.get(STABLE, kept)
         else:
             default = max(usable & layout.versions.keys(), default=kept)
-        catalogue, self.targets = self.catalogue, Targets(default, labels)
+        self.targets = Targets(default, labels)
         self._versions = {
             number: version
             for number, version in self._versions.items()
-            if number in layout.versions or self._is_targeted(number)
+            if number in layout.versions or self.is_targeted(number)
         }
-        self.catalogue = self._catalogue(layout)
-        if catalogue.found:
-            _log_changes(catalogue, self.catalogue)
+
+    def _usable(self) -> set[int]:
+        return {n for n, version in self._versions.items() if version.classifier is not None}
 
     def _catalogue(self, layout: ModelLayout) -> Catalogue:
         labels_of: dict[int, list[str]] = {}
@@ -213,7 +225,7 @@ class Versions:
             labels_of.setdefault(number, []).append(label)
         default = self.default
         opened = None if default is None else default.classifier
-        name = self._folder if opened is None else self._opener.name_of(opened, self._folder)
+        name = self.folder if opened is None else self._opener.name_of(opened, self.folder)
         offers = []
         for number, version in sorted(self._versions.items()):
             labels = tuple(labels_of.get(number, ()))
@@ -226,9 +238,10 @@ class Versions:
 
     def _problems(self, layout: ModelLayout) -> tuple[str, ...]:
         """What is wrong with the labels."""
+        usable = self._usable()
         refused = [
             f"label {label!r} of {layout.path} leads to version {number}, which is refused:"
-            f" {f'it stays with version {kept}' if kept else 'it leads nowhere'}"
+            f" {f'it stays with version {kept}' if kept in usable else 'it leads nowhere'}"
             for label, number in layout.labels.items()
             if number is not None and number != (kept := self.targets.labels.get(label))
             if number in self._versions and self._versions[number].error is not None

@@ -14,7 +14,10 @@ _HANGUP_SECONDS = 0.25
 
 
 class Watcher:
-    """Looks at both files every ``poll_seconds``, and at once after SIGHUP."""
+    """Looks at both files every ``poll_seconds``, and at once after SIGHUP.
+
+    What is to be opened is opened one by one, so that keys and labels are followed in between.
+    """
 
     def __init__(self, models: Models, auth: Auth, state: SharedState, poll_seconds: float) -> None:
         self._models = models
@@ -38,6 +41,8 @@ class Watcher:
                 self._hangups = hangups
                 due = time.monotonic() + self._poll_seconds
                 self._look(now=hung_up)
+            else:
+                self._go_on()
 
     def _look(self, *, now: bool) -> None:
         try:
@@ -45,6 +50,12 @@ class Watcher:
             self._models.look(now=now)
         except Exception:  # noqa: BLE001  the next look may work
             _LOG.exception("the model or the keys could not be looked at")
+
+    def _go_on(self) -> None:
+        try:
+            self._models.go_on()
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("the next version could not be opened")
 
     def _refresh_keys(self) -> None:
         try:

@@ -36,7 +36,16 @@ def arm64(
     iidfile = tmp_path_factory.mktemp("arm64") / "id"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_BUILDKIT", "1")  # the classic builder knows this machine's platform
-        image = engine.build(context, iidfile, *PLATFORM, dockerfile=dockerfile, seconds=SECONDS)
+        try:
+            image = engine.build(
+                context, iidfile, *PLATFORM, dockerfile=dockerfile, seconds=SECONDS
+            )
+        except AssertionError as error:
+            if "uncaught target signal 11" in str(error):  # QEMU 7.2, importing onnxruntime
+                pytest.skip(
+                    "ARM64 IS NOT TESTED: the emulator crashes; take a newer qemu-user-static"
+                )
+            raise
     container = engine.run(image, *PLATFORM, environment=LEAST)
     try:
         container.wait_ready(seconds=300)

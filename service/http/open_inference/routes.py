@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from service.http.current import current_service
 from service.http.endpoints import rule_of
 from service.http.flask_responses import json_answer
-from service.http.health import check_ready
+from service.http.health import check_version
 from service.http.open_inference.descriptions import (
     IndexedModel,
     ModelReady,
@@ -15,6 +15,7 @@ from service.http.open_inference.descriptions import (
 )
 from service.http.open_inference.infer import MODELS
 from service.http.open_inference.statistics import StatisticsAnswer, statistics
+from service.runtime.metrics import Totals
 from service.serving.errors import BadParameter
 from service.serving.served import Asked
 
@@ -39,9 +40,10 @@ def metadata(**arguments: str) -> Response:
 
 def ready(**arguments: str) -> Response:
     """A model is ready; 503 while it is not."""
-    served = current_service().models.find(Asked.of(arguments))
-    check_ready()
-    return json_answer(ModelReady(served.name))
+    asked = Asked.of(arguments)
+    catalogue = current_service().models.catalogue(asked)
+    check_version(catalogue, asked.version)
+    return json_answer(ModelReady(catalogue.name))
 
 
 def config(**arguments: str) -> Response:
@@ -64,8 +66,9 @@ def stats(**arguments: str) -> Response:
         catalogues = [models.catalogue(asked)] if asked.name else models.catalogues
         told = [one for catalogue in catalogues for one in catalogue.served]
     current.accounting.flush()
+    totals = current.metrics.totals()
     found = [
-        statistics(name, number, current.metrics.totals(name, number)) for name, number, *_ in told
+        statistics(name, number, totals.get((name, number), Totals())) for name, number, *_ in told
     ]
     return json_answer(StatisticsAnswer(found))
 

@@ -100,7 +100,8 @@ def _model_ready() -> Operation:
     return Operation(
         name="v2_model_ready",
         summary="Whether a model is ready",
-        description="As `/health/ready`, for the model of this name.",
+        description="As `/health/ready`, for the model of this name; 503 with the reasons, too, if"
+        " its file is refused.",
         tag=_TAG,
         answers={200: json_answer("It is.", examples.MODEL_READY)},
         errors=[UnknownModel, NotReady],

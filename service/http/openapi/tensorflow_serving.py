@@ -56,7 +56,8 @@ def _status() -> Operation:
         name="v1_status",
         summary="Whether a model is ready, and each of its versions",
         description="`name` and `ready` are KServe's, the rest is TensorFlow Serving's. A version"
-        " whose file is refused is `END`.",
+        " whose file is refused is `END`; asked for it alone, or for a model that has no other, the"
+        " answer is 503 with the reasons.",
         tag=_TAG,
         answers={200: json_answer("It is.", examples.MODEL_STATUS)},
         errors=[UnknownModel, NotReady],

@@ -246,11 +246,29 @@ def test_very_many_labels_share_one_series() -> None:
     metrics.add_version("tiny", 1, "1", labels)
     for label in labels:
         metrics.observe([answered(top=[(label, 0.5)])])
-    samples = {
+    samples = predictions(metrics)
+    assert len(samples) == MAX_LABELS + 1
+    assert samples[OTHER_LABELS] == MAX_LABELS * 2
+
+
+def test_the_labels_of_all_versions_share_these_series() -> None:
+    metrics = Metrics(SharedState(1), 0)
+    versions = [tuple(f"{version}-{label}" for label in range(60)) for version in range(4)]
+    for number, labels in enumerate(versions, start=1):
+        metrics.add_version("tiny", number, str(number), ("cat", *labels))
+    assert len(predictions(metrics)) == MAX_LABELS + 1
+    metrics.observe([answered(top=[("cat", 0.5)]), answered(top=[("0-59", 0.5)])])
+    metrics.observe([answered(top=[("3-0", 0.5)])])
+    samples = predictions(metrics)
+    assert (samples["cat"], samples["0-59"], samples[OTHER_LABELS]) == (1, 1, 1)
+    assert len(samples) == MAX_LABELS + 1
+
+
+def predictions(metrics: Metrics) -> dict[str, float]:
+    """Answers by their label."""
+    return {
         sample.labels["label"]: sample.value
         for family in text_string_to_metric_families(metrics.to_text().decode())
         for sample in family.samples
         if sample.name == "labelserve_predictions_total"
     }
-    assert len(samples) == MAX_LABELS + 1
-    assert samples[OTHER_LABELS] == MAX_LABELS * 2

@@ -2,12 +2,17 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 
+from service.http.app import create_app
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.settings import Settings
 from tests.images import encode, photograph
 from tests.server import WORKERS, Server, eventually, start_server
 from tests.tiny_model import make_card, make_graph, write_model
@@ -39,17 +44,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pets" / "3" / "m.onnx").write_text("not a model")
     (folder / "signs").mkdir()
     write_model(folder / "signs" / "m.onnx", make_card(version="signs"))
+    label(folder / "pets")
     return folder
+
+
+def label(pets: Path) -> None:
+    for name, number in (("stable", 1), ("canary", 2)):
+        (pets / name).unlink(missing_ok=True)
+        (pets / name).symlink_to(str(number))
 
 
 @pytest.fixture(scope="module", params=WORKERS)
 def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server]:
-    pets = folder / "pets"
-    for label, number in (("stable", 1), ("canary", 2)):
-        (pets / label).unlink(missing_ok=True)
-        (pets / label).symlink_to(str(number))
+    label(folder / "pets")
     settings = {"workers": 1, "name": "pets", "model_poll_seconds": 0.2, "canary_percent": 40}
     with start_server(folder, worker=request.param, **settings) as running:
+        # No start waits for a version without a label.
+        assert eventually(lambda: running.metric("labelserve_model_loads_total", result="refused"))
         yield running
 
 
@@ -167,13 +178,63 @@ def test_the_state_of_versions_as_tensorflow_serving_tells_it(server: Server) ->
     assert metadata["model_spec"]["version"] == "2"
 
 
+@pytest.mark.parametrize("path", ["/v1/models/pets/versions/3", "/v2/models/pets/versions/3/ready"])
+def test_a_version_that_is_refused_is_not_ready(server: Server, path: str) -> None:
+    reply = server.get(path)
+    assert reply.status == 503
+    told = reply.json()["error"]
+    assert told.startswith("version 3 of 'pets' is refused: ")
+    assert "cannot be opened" in told
+
+
+@pytest.mark.parametrize("path", ["/v1/models/broken", "/v2/models/broken/ready"])
+def test_a_model_whose_versions_are_all_refused_is_not_ready(tmp_path: Path, path: str) -> None:
+    for number in (1, 2):
+        (tmp_path / "broken" / str(number)).mkdir(parents=True)
+        (tmp_path / "broken" / str(number) / "m.onnx").write_text("not a model")
+    (tmp_path / "signs").mkdir()
+    write_model(tmp_path / "signs" / "m.onnx", make_card())
+    client = create_app(Settings(model=tmp_path), slot=WorkerSlot(SharedState(1), 0)).test_client()
+    reply = client.get(path)
+    assert reply.status_code == 503
+    told = json.loads(reply.data)["error"]
+    assert told.count("cannot be opened") == 2
+    assert "version 2 of 'broken'" in told
+    assert client.get("/v1/models/signs").status_code == 200
+    assert client.get("/v2/models/signs/ready").status_code == 200
+
+
+def test_statistics_of_all_versions_are_read_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model=folder, name="pets")
+    client = create_app(settings, slot=WorkerSlot(SharedState(1), 0)).test_client()
+    read: list[None] = []
+
+    def collect(registry: CollectorRegistry) -> Iterable[Metric]:
+        read.append(None)
+        return collected(registry)
+
+    collected = CollectorRegistry.collect
+    monkeypatch.setattr(CollectorRegistry, "collect", collect)
+    for asked in ("/predict?version=1", "/predict?version=2", "/predict?version=2"):
+        assert client.post(asked, data=IMAGE).status_code == 200
+    found = json.loads(client.get("/v2/models/stats").data)["model_stats"]
+    assert [(one["name"], one["version"], one["inference_count"]) for one in found] == [
+        ("pets", "1", 1),
+        ("pets", "2", 2),
+        ("signs", "1", 0),
+    ]
+    assert len(read) == 1
+
+
 def test_versions_in_the_open_inference_protocol(server: Server) -> None:
     metadata = server.get("/v2/models/pets/versions/2").json()
     assert metadata["versions"] == ["1", "2"]
     assert metadata["outputs"][0]["shape"] == [-1, 4]
     assert server.get("/v2/models/pets").json()["outputs"][0]["shape"] == [-1, 3]
     assert server.get("/v2/models/pets/versions/2/ready").status == 200
-    assert server.get("/v2/models/pets/versions/3/ready").status == 404
+    assert server.get("/v2/models/pets/versions/9/ready").status == 404
     config = server.get("/v2/models/pets/config").json()
     assert config["version_policy"] == {"specific": {"versions": [1, 2]}}
     index = server.post("/v2/repository/index", b"").json()

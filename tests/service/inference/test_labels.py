@@ -103,6 +103,35 @@ def test_what_cannot_be(folder: Path, label: str, number: int, told: str) -> Non
     assert not layout(folder).labels
 
 
+def test_a_move_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a line that a rollback would follow, nor a draft."""
+    for number in (1, 2):
+        move_label(layout(folder), "stable", number)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", refuse)
+        with pytest.raises(LabelError, match=r"'stable' of .* cannot be moved: No space left"):
+            move_label(layout(folder), "stable", 3)
+        (folder / "labels.json").write_text("{}")
+        with pytest.raises(LabelError, match=r"'canary' of .* cannot be moved: No space left"):
+            move_label(layout(folder), "canary", 3)
+    assert not list(folder.glob(".*.new"))
+    assert last_target(layout(folder), "stable") == 1
+    with pytest.raises(LabelError, match="has led to no other"):
+        last_target(layout(folder), "canary")
+
+
+def test_what_is_noted_is_where_the_label_led_when_it_moved(folder: Path) -> None:
+    move_label(layout(folder), "stable", 1)
+    before = layout(folder)
+    move_label(layout(folder), "stable", 2)  # by another command, meanwhile
+    assert move_label(before, "stable", 3) == 2
+    assert (folder / LOG).read_text().endswith(" stable 2 3\n")
+
+
 def test_a_label_at_two_places_is_not_moved(folder: Path) -> None:
     (folder / "labels.json").write_text('{"stable": 1}')
     (folder / "stable").symlink_to("1")

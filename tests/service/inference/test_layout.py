@@ -1,7 +1,9 @@
 """What a model path holds: which folders are versions, which are models, and where labels lead."""
 
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from service.inference.classifier import Classifier
 from service.inference.errors import ModelNotFound
 from service.inference.layout import ONLY_VERSION, read_layout, read_model_layout
+from service.inference.model_files import model_file, model_state, read_model
 from tests.tiny_model import make_card, write_model
 
 
@@ -103,6 +106,39 @@ def test_a_default_that_is_not_known(
     assert layout.default is None  # and not the highest
     (problem,) = layout.problems
     assert re.search(told, problem)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a folder that one may not look into; root may, so the answer is played."""
+    (tmp_path / ".locked").mkdir()
+
+    def played(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def stat(path: str | Path, **options: object) -> os.stat_result:
+            if ".locked" in os.path.realpath(path) and options.get("follow_symlinks", True):
+                raise PermissionError(13, "Permission denied", str(path))
+            return look(path, **options)
+
+        return stat
+
+    monkeypatch.setattr(os, "stat", played(os.stat))
+    return ".locked/x"
+
+
+def test_an_entry_that_one_may_not_look_at_leaves_the_others_alone(
+    tmp_path: Path, locked: str
+) -> None:
+    make(tmp_path, "pets/1/m.onnx", "pets/2/m.onnx")
+    for link in ("other", "pets/3", "pets/canary", "pets/1/n.onnx"):
+        (tmp_path / link).symlink_to(tmp_path / locked)
+    (tmp_path / "pets" / "stable").symlink_to("2")
+    (pets,) = read_layout(tmp_path)
+    assert set(pets.versions) == {1, 2}
+    assert pets.labels == {"canary": None, "stable": 2}
+    assert model_state(pets.versions[1]) is None
+    (lost,) = read_layout(tmp_path / "other")
+    with pytest.raises(ModelNotFound, match="cannot be read: "):
+        read_model(model_file(lost.path))
 
 
 def test_a_link_that_was_copied_as_a_folder_is_no_label(tmp_path: Path) -> None:

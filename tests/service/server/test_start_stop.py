@@ -12,8 +12,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 from PIL import Image
 
+from service.http.app import create_app
+from service.http.current import service_of
+from service.runtime.shared_state import SharedState, WorkerSlot
+from service.server.gthread import Worker
+from service.settings import Settings
 from tests.images import encode
 from tests.server import (
     ROOT,
@@ -55,6 +61,20 @@ def run_to_end(model: Path | None, **settings: object) -> tuple[int, str, str, f
         check=False,
     )
     return done.returncode, done.stdout, done.stderr, time.monotonic() - begun
+
+
+def test_a_worker_with_threads_ends_its_shadow(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the event loop's does: its thread would go on with what waits, and keep the process."""
+    app = create_app(Settings(model=tiny_model), slot=WorkerSlot(SharedState(1), 0))
+    stopped: list[bool] = []
+    monkeypatch.setattr(service_of(app).shadow, "stop", lambda: stopped.append(True))
+    monkeypatch.setattr(ThreadWorker, "run", lambda _: None)
+    worker = Worker.__new__(Worker)
+    worker.wsgi = app
+    worker.run()
+    assert stopped
 
 
 # ---- starts that cannot be -----------------------------------------------------------------------

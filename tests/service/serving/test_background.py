@@ -167,3 +167,6 @@ def test_an_answer_that_is_none(
         behind.answer(task(Nan(tiny_classifier, 0.0), 1), context())
     (record,) = caplog.records
     assert record.__dict__["fields"] == {"request_id": "id", "version": "test-1"}
+    with pytest.raises(InvalidAnswer):
+        behind.ask(Nan(tiny_classifier, 0.0), IMAGE, context())
+    assert len(caplog.records) == 1  # who asks without a client says so in its own way

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -143,6 +143,40 @@ def test_a_slow_model_keeps_off_the_event_loop_and_a_fast_one_does_not(
         batcher.stop()
     assert fast.runs[:2] == [(True, 4), (True, 2)]  # no more than fit into a turn
     assert slow.runs == [(False, 1), (False, 1)]
+
+
+def test_a_slow_image_behind_one_that_another_thread_takes_keeps_off_the_event_loop(
+    batcher: Batcher, tiny_classifier: Classifier
+) -> None:
+    """The network's thread takes while the loop looks at what is next."""
+    slow = Noted(tiny_classifier, 2 * TURN_SECONDS)
+    loop, answers = Loop(), list[Answer]()
+
+    with ThreadPoolExecutor(1) as threads, ThreadPoolExecutor(1) as network:
+
+        class Looked(Noted):
+            """Has the other thread take a batch as soon as the loop has looked at it."""
+
+            @property
+            def seconds_per_image(self) -> float:
+                if not taken and threading.current_thread() is threading.main_thread():
+                    taken.append(network.submit(batcher._run_batch))
+                    wait(taken, 0.2)  # or until the loop has taken its own
+                return TURN_SECONDS / 4
+
+            @seconds_per_image.setter
+            def seconds_per_image(self, _seconds: float) -> None: ...
+
+        taken: list[Future[object]] = []
+        fast = Looked(tiny_classifier, 0)
+        batcher.run_on(loop, threads)
+        for classifier in (fast, slow):
+            task = Task([IMAGE], classifier, lambda _: Response(200, {}, b""))
+            batcher.submit(request(), lambda _, task=task: task, answers.append)  # type: ignore[misc]
+        loop.run(1)
+        assert eventually(lambda: fast.runs and slow.runs)
+        batcher.stop()
+    assert slow.runs == [(False, 1)]
 
 
 def test_a_turn_comes_all_the_same_while_no_image_waits(batcher: Batcher) -> None:

@@ -1,6 +1,7 @@
 """python -m service models: what its user sees."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,10 +54,13 @@ def test_a_label_is_moved_listed_and_moved_back(folder: Path, run: Run) -> None:
 
 def test_what_is_refused_is_listed_with_its_reason(folder: Path, run: Run) -> None:
     (folder / "3").mkdir()
+    (folder / "4").mkdir()
+    shutil.copytree(folder / "1", folder / "4" / "export")
     (folder / "stable").symlink_to("7")
     status, told, problems = run("list", folder.parent)
     assert status == 1
     assert "pets    3                refused\n" in told
+    assert "pets    4                refused\n" in told
     assert f"label 'stable' of {folder} leads nowhere by its link" in problems
     assert f"model folder {folder}/3 has no .onnx file: it is empty" in problems
 
@@ -65,7 +69,8 @@ def test_what_is_refused_is_listed_with_its_reason(folder: Path, run: Run) -> No
     ("arguments", "told"),
     [
         (("label", "stable", 3), "version 3 cannot be used: model folder .*/3 has no .onnx file"),
-        (("label", "stable", 7), "has no version 7: there are 1, 2, 3"),
+        (("label", "stable", 4), "version 4 cannot be used: model folder .*/4 has no .onnx file"),
+        (("label", "stable", 7), "has no version 7: there are 1, 2, 3, 4"),
         (("label", "7", 1), "'7' is no label"),
         (("rollback",), "label 'stable' of .* has led to no other version"),
     ],
@@ -74,6 +79,8 @@ def test_a_label_that_cannot_be_moved(
     folder: Path, run: Run, arguments: tuple[object, ...], told: str
 ) -> None:
     (folder / "3").mkdir()
+    (folder / "4").mkdir()  # the service does not look deeper
+    shutil.copytree(folder / "1", folder / "4" / "export")
     action, *rest = arguments
     status, _, error = run(action, folder, *rest)
     assert status == 2

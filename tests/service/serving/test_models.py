@@ -242,6 +242,21 @@ def test_the_watcher_goes_on_after_an_error(
     assert eventually(lambda: answering(service.models).card.version == "two")
 
 
+def test_the_watcher_opens_what_a_start_did_not_wait_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, without waiting for the next look."""
+    monkeypatch.setattr(watcher, "_HANGUP_SECONDS", 0.01)
+    for number in "123":
+        (folder / "versions" / number).mkdir(parents=True)
+        shutil.copy(folder / "two.onnx", folder / "versions" / number)
+    settings = Settings(model=folder / "versions")
+    service = Service.build(settings, slot=WorkerSlot(SharedState(1), 0))
+    assert [one.number for one in service.models.catalogue(Asked()).served] == [3]
+    Watcher(service.models, service.auth, service.slot.state, 3600).start()
+    assert eventually(lambda: len(service.models.catalogue(Asked()).served) == 3)
+
+
 def test_a_folders_model_is_replaced_by_one_of_another_name(folder: Path) -> None:
     """First both are there, which is said and changes nothing; then only the new one."""
     with start_server(folder / "models", model_poll_seconds=0.2) as server:

@@ -1,8 +1,10 @@
 """The shadow: what is asked of another version, when, what is kept for it, and what is dropped."""
 
+import gc
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,8 @@ class Files(Pipeline):
         self.decoded_files: list[bytes] = []
 
     def decoded(self, source: Source, classifier: Classifier, context: RequestContext) -> Decoded:
+        if isinstance(source, np.ndarray):
+            return super().decoded(source, classifier, context)
         assert isinstance(source, bytes)
         self.decoded_files.append(source)
         pixels = np.full((*classifier.input_size, 3), (source[0], 0, 0), np.uint8)
@@ -158,6 +162,12 @@ def larger(tmp_path: Path) -> Classifier:
     """Says what the tiny model says, of larger images."""
     card, graph = make_card(size=(16, 16)), make_graph(size=(16, 16))
     return Classifier.load(write_model(tmp_path / "larger.onnx", card, graph))
+
+
+@pytest.fixture
+def cropping(tmp_path: Path) -> Classifier:
+    """Says what the tiny model says, of another part of each image."""
+    return Classifier.load(write_model(tmp_path / "cropping.onnx", make_card(resize="crop")))
 
 
 # ---- asking --------------------------------------------------------------------------------------
@@ -273,8 +283,43 @@ def test_pixels_of_another_size_cannot_be_asked_about(
     assert "another size" in record.getMessage()
 
 
-def test_a_version_without_an_answer(
+def test_pixels_that_fit_need_no_file(tiny_classifier: Classifier, cropping: Classifier) -> None:
+    rig = Rig(tiny_classifier, cropping)
+    rig.gone(rig.answer((RED, b"\xff a red file"), (row(1, 0, 0),) * 2))
+    assert eventually(lambda: rig.results() == {"same": 2})
+    assert rig.files.decoded_files == [b"\xff a red file"]
+
+
+@pytest.mark.parametrize("version", ["cropping", "larger"])
+def test_pixels_are_kept_without_the_body_that_they_are_from(
+    tiny_classifier: Classifier, version: str, request: pytest.FixtureRequest
+) -> None:
+    rig = Rig(tiny_classifier, request.getfixturevalue(version))
+    body = np.stack([RED] * 100)
+    freed = weakref.ref(body)
+    context = rig.answer((body[0],))
+    del body
+    gc.collect()
+    assert context.afterwards is not None
+    assert freed() is None
+
+
+def test_an_answer_keeps_pixels_without_the_body_that_they_are_from(
     tiny_classifier: Classifier,
+) -> None:
+    now = time.monotonic()
+    context = RequestContext("an-id", "POST", now, now + 60, keeps_pixels=True)
+    body = np.stack([RED] * 100)
+    decoded = Decoded(body[0], tiny_classifier, context, now)
+    (outcome,) = Pipeline(Settings(), 1).predict([decoded])
+    assert isinstance(outcome, Answered)
+    assert outcome.pixels is not None
+    assert np.array_equal(outcome.pixels, RED)
+    assert not np.shares_memory(outcome.pixels, body)
+
+
+def test_a_version_without_an_answer(
+    tiny_classifier: Classifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Nan(Classifier):
         def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -284,6 +329,8 @@ def test_a_version_without_an_answer(
     rig.gone(rig.answer())
     assert eventually(lambda: rig.results() == {"failed": 1})
     assert rig.differences() == 0
+    (record,) = caplog.records  # the client has its answer: nothing is wrong with that
+    assert record.getMessage().startswith("the shadow failed: the model answered")
 
 
 # ---- what is kept, and dropped -------------------------------------------------------------------
@@ -321,6 +368,12 @@ def test_what_is_kept_has_a_bound(
     rig.gone(rig.answer(file))
     assert eventually(lambda: sum(rig.results().values()) == 5)
     assert rig.results()["dropped"] == 2
+
+
+def test_pixels_that_fit_take_room(tiny_classifier: Classifier, cropping: Classifier) -> None:
+    rig = Rig(tiny_classifier, cropping, max_image_bytes=RED.nbytes)
+    rig.gone(rig.answer(), rig.answer())
+    assert eventually(lambda: rig.results() == {"same": 1, "dropped": 1})
 
 
 def test_so_many_requests_are_kept(tiny_classifier: Classifier, other: Classifier) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from service.inference import model_files
+from service.inference.classifier import Classifier
 from service.inference.errors import ModelError, ModelNotFound
 from service.runtime.machine import Machine
 from service.runtime.metrics import Metrics
+from service.runtime.prometheus import NoRoom
 from service.runtime.shared_state import SharedState
 from service.runtime.sizing import Sizing
+from service.serving.catalogue import Catalogue
 from service.serving.errors import UnknownModel
 from service.serving.models import CANARY_KEY, Models
+from service.serving.opener import Opener
 from service.serving.served import Asked
 from service.settings import Settings
 from tests.tiny_model import make_card, make_graph, write_model
@@ -35,11 +41,18 @@ class Service:
         self.models = self.worker()
 
     def worker(self) -> Models:
+        models = self.starting()
+        go_on(models)
+        return models
+
+    def starting(self) -> Models:
+        """A worker that has opened no more than it needs to be ready."""
         return Models(self.sizing, self.state.last_models, Metrics(self.state, 0))
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
             self.models.look()
+            go_on(self.models)
 
     def says(self, version: str = "", name: str = "", models: Models | None = None) -> int:
         return (models or self.models).find(Asked(name, version)).number
@@ -47,6 +60,12 @@ class Service:
     def states(self, name: str = "") -> dict[int, bool]:
         offers = self.models.catalogue(Asked(name)).offers
         return {offer.number: offer.served is not None for offer in offers}
+
+
+def go_on(models: Models) -> None:
+    """As the watcher does between two looks."""
+    while models.go_on():
+        pass
 
 
 def put(folder: Path, *numbers: int, content: bytes | None = None) -> None:
@@ -258,6 +277,160 @@ def test_a_start_needs_one_version_that_opens(folder: Path) -> None:
         Service(folder)
 
 
+@pytest.mark.parametrize(
+    ("links", "opened"),
+    [
+        ({"stable": 1, "canary": 3}, {1, 3}),
+        ({"stable": 4}, {4}),
+        ({"canary": 1}, {4, 1}),  # the highest that opens is the default
+        ({}, {4}),
+    ],
+)
+def test_a_start_waits_for_what_is_asked_for_alone(
+    folder: Path, links: dict[str, int], opened: set[int]
+) -> None:
+    """The default and what has a label; gunicorn kills a worker that opens files for a minute."""
+    put(folder, 3, 4)
+    put(folder, 5, content=b"not a model")
+    for label, number in links.items():
+        link(folder, label, number)
+    service = Service(folder)
+    starting = service.starting()
+    found = starting.catalogue(Asked())
+    assert {one.number for one in found.served} == opened
+    assert found.default is not None
+    assert found.default.number == links.get("stable", 4)
+    go_on(starting)
+    (catalogue,) = starting.catalogues
+    assert {one.number for one in catalogue.served} == {1, 2, 3, 4}
+
+
+def test_what_a_worker_cannot_open_is_kept_for_the_next_one(tmp_path: Path) -> None:
+    """Of several models no bytes are kept: a worker may start while a version is not there."""
+    pets, other = tmp_path / "all" / "pets", tmp_path / "all" / "other"
+    put(pets, 1, 2)
+    put(other, 1)
+    link(pets, "stable", 1)
+    link(pets, "canary", 2)
+    service = Service(tmp_path / "all")
+    put(pets, 3, content=b"not a model")
+    link(pets, "stable", 3)
+    link(pets, "canary", 3)
+    service.look()
+    pets.rename(tmp_path / "away")
+    pets.mkdir()
+    put(pets, 3, content=b"not a model")
+    link(pets, "stable", 3)
+    link(pets, "canary", 3)
+    poorer = service.worker()
+    with pytest.raises(UnknownModel):
+        service.says(name="pets", models=poorer)
+    assert "which is refused: it leads nowhere" in str(poorer.catalogue(Asked("pets")).problems)
+    shutil.rmtree(pets)
+    (tmp_path / "away").rename(pets)
+    later = service.worker()
+    assert service.says(name="pets", models=later) == 1
+    assert service.says("canary", "pets", later) == 2
+
+
+# ---- one look ------------------------------------------------------------------------------------
+
+
+def test_labels_are_followed_between_two_openings(folder: Path) -> None:
+    link(folder, "stable", 1)
+    service = Service(folder)
+    put(folder, 3, 4)
+    service.look(1)
+    service.models.look()
+    assert set(service.states()) == {1, 2, 4}
+    link(folder, "stable", 2)
+    link(folder, "canary", 3)
+    shutil.rmtree(folder / "1")  # between two looks, nothing counts as gone
+    assert service.models.go_on()
+    assert (service.says(), service.says("canary"), service.says("1")) == (2, 3, 1)
+    assert not service.models.go_on()
+
+
+def test_a_look_costs_little_where_nothing_has_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One catalogue for all versions, and one listing of each folder."""
+    put(folder, *range(3, 20))
+    service = Service(folder)
+    made: list[object] = []
+    listed: list[Path] = []
+    of, visible = Catalogue.of, model_files.visible
+
+    def make(*told: Any) -> Catalogue:
+        made.append(told)
+        return of(*told)
+
+    def look_into(path: Path) -> list[Path]:
+        listed.append(path)
+        return visible(path)
+
+    monkeypatch.setattr(Catalogue, "of", make)
+    monkeypatch.setattr(model_files, "visible", look_into)
+    service.look(1)
+    assert len(made) == 1
+    assert sorted(listed) == sorted([folder, *(folder / str(n) for n in range(1, 20))])
+
+
+def test_an_error_that_nobody_expects_is_one_versions(
+    several: Path, monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
+) -> None:
+    service = Service(several)
+    put(several / "pets", 3)
+    put(several / "signs2", 1)
+    opened = Opener.open
+
+    def fail(self: Opener, data: bytes, file: Path, folder: str, number: int) -> Classifier:
+        if number == 3:
+            raise MemoryError("by chance")
+        return opened(self, data, file, folder, number)
+
+    monkeypatch.setattr(Opener, "open", fail)
+    service.look(4)
+    assert service.says(name="signs2") == 1
+    assert service.states("pets") == {1: True, 2: True, 3: False}
+    assert "by chance" in service.models.catalogue(Asked("pets")).offers[2].reason
+    assert len([one for one in lines.records if one.exc_info]) == 1
+
+
+def test_a_version_comes_in_once_there_is_room_for_its_metrics(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
+) -> None:
+    service = Service(folder)
+    put(folder, 3)
+
+    def refuse(*_: object) -> None:
+        raise NoRoom("0 kB free")
+
+    with monkeypatch.context() as full:
+        full.setattr(Metrics, "add_version", refuse)
+        service.look(4)
+        assert service.states() == {1: True, 2: True, 3: False}
+    service.look(1)
+    assert service.states() == {1: True, 2: True, 3: True}
+    assert len([one for one in lines.records if "more room for metrics" in one.getMessage()]) == 1
+
+
+def test_a_path_that_one_may_not_look_at_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(folder)
+    stat = os.stat
+
+    def refuse(path: str | Path, **options: bool) -> os.stat_result:
+        if Path(path).is_relative_to(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)  # root may look at everything
+    service.look(3)
+    assert service.states() == {1: True, 2: True}
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 
@@ -297,6 +470,91 @@ def test_what_does_not_fit_is_refused_the_lowest_without_a_label_first(folder: P
     shutil.rmtree(folder / "4")
     small.look(3)  # it is gone, and then there is room
     assert small.states() == {1: True, 2: True, 3: True}
+
+
+def room_for(folder: Path, *numbers: int) -> int:
+    """Bytes of memory that are enough for these versions."""
+    sizing = Sizing.fitted(Settings(model=folder, workers=1), Machine(1, 8000 * MB))
+    sizes = [(folder / str(number) / "model.onnx").stat().st_size for number in numbers]
+    return int(sizing.needed_memory(*sizes)) + MB
+
+
+def test_the_default_comes_before_a_canary(folder: Path) -> None:
+    sized(folder, {1: 8, 2: 8})
+    link(folder, "stable", 1)
+    link(folder, "canary", 2)
+    small = Service(folder, memory=room_for(folder, 1))
+    assert (small.says(), small.states()) == (1, {1: True, 2: False})
+
+
+def test_what_has_no_room_is_an_error_once_it_is_asked_for(
+    folder: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    sized(folder, {1: 8, 2: 8})
+    link(folder, "stable", 1)
+    small = Service(folder, memory=room_for(folder, 1))
+    small.look(3)
+    link(folder, "canary", 2)
+    small.look(3)
+    told = [line for line in lines.records if "MB of memory with" in line.getMessage()]
+    assert [line.levelno for line in told] == [logging.INFO, logging.ERROR]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_answers_keeps_its_memory(folder: Path, *, is_there: bool) -> None:
+    """It stays open, whatever else a label leads to, and so its memory is not free."""
+    sized(folder, {1: 8})
+    link(folder, "stable", 1)
+    small = Service(folder, memory=room_for(folder, 1))
+    if not is_there:
+        shutil.rmtree(folder / "1")
+        small.look()
+    sized(folder, {3: 8})
+    link(folder, "canary", 3)
+    small.look(4)
+    assert (small.says(), small.states()[1], small.states()[3]) == (1, True, False)
+    assert "with the 1 that come before it" in small.models.catalogue(Asked()).offers[-1].reason
+
+
+@pytest.mark.parametrize("sizes", [(8, 8), (8, 16), (16, 8)])
+def test_the_default_moves_where_there_is_room_for_one(
+    folder: Path, sizes: tuple[int, int]
+) -> None:
+    """What it leaves is open until then, as the old model is while a file is replaced."""
+    sized(folder, dict(zip((1, 2), sizes, strict=True)))
+    link(folder, "stable", 1)
+    small = Service(folder, memory=room_for(folder, 1 if sizes[0] > sizes[1] else 2))
+    assert (small.says(), small.states()) == (1, {1: True, 2: False})
+    link(folder, "stable", 2)
+    small.look(3)
+    assert (small.says(), small.states()) == (2, {1: False, 2: True})
+
+
+def test_old_versions_without_room_are_no_errors(
+    folder: Path, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Opener] = []
+
+    def count(opener: Opener) -> None:
+        counted.append(opener)
+
+    monkeypatch.setattr(Opener, "count_refusal", count)
+    sized(folder, {1: 8, 2: 8})
+    link(folder, "stable", 2)
+    small = Service(folder, memory=room_for(folder, 1, 2))
+    sized(folder, {3: 8})
+    small.look(4)
+    assert small.states() == {1: False, 2: True, 3: True}
+    assert max(line.levelno for line in lines.records) == logging.INFO
+    (line,) = [one for one in lines.records if "MB of memory with" in one.getMessage()]
+    assert line.getMessage().startswith("version not opened: model ")
+    assert not counted
+    sized(folder, {1: 16})
+    link(folder, "canary", 1)
+    small.look(4)
+    (line,) = [one for one in lines.records if one.levelno == logging.ERROR]
+    assert line.getMessage().startswith("new model refused: model ")
+    assert len(counted) == 1
 
 
 def test_settings_are_lowered_for_what_has_a_label(folder: Path) -> None:
