@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from service.batch.errors import Refused, Stopped
 from service.batch.items import Item, Listed
 from service.batch.journal import Journal, Names, Progress
-from service.batch.outputs import Output
+from service.batch.outputs import Output, ReaderLeft
 from service.batch.processes import Done
 from service.batch.progress import Display
 
@@ -41,7 +41,7 @@ class Kept:
         self._journal = journal
 
     def write(self, rows: bytes) -> None:
-        """Take rows. Raises Stopped, and BrokenPipeError if nobody reads them."""
+        """Take rows. Raises Stopped, and ReaderLeft if nobody reads them."""
         with self._writing():
             self._output.write(rows)
 
@@ -61,7 +61,7 @@ class Kept:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except ReaderLeft:
             raise
         except OSError as error:
             reason = error.strerror or error
@@ -116,7 +116,7 @@ def run(done: Generator[Done], kept: Kept, names: Names, display: Display) -> No
 
     Raises:
         Stopped: the output cannot be written.
-        BrokenPipeError: nobody reads it.
+        ReaderLeft: nobody reads it.
         BrokenProcessPool: as of ``processes.in_order``.
     """
     progress, settled = kept.progress, time.monotonic()

@@ -359,7 +359,8 @@ def test_stopped_by_a_signal(tiny_model: Path, tmp_path: Path, number: signal.Si
     output = tmp_path / "out.csv"
     words = [sys.executable, "-m", "service", "predict", str(tiny_model), "-"]
     with subprocess.Popen(
-        [*words, f"--output={output}"],
+        # Where the tests are a background job, Ctrl-C is ignored from the start.
+        ["env", "--default-signal=INT", *words, f"--output={output}"],
         cwd=ROOT,
         stdin=subprocess.PIPE,  # names that never come
         stderr=subprocess.PIPE,
