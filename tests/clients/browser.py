@@ -155,7 +155,7 @@ def words_of_a_curve(visit: Visit) -> None:
     """The bin of the very answer, its first where it is less sure than any; cards without one."""
     page = visit.page
     said = "([probability, card]) => meaning(probability, card)"
-    card = page.evaluate("readCard()")
+    card = page.evaluate("read(path('model'))")
     for probability, words in {
         0.2: "Of answers like this one, 64 in 100 were right (1,000 test images).",
         0.69: "Of answers like this one, 64 in 100 were right (1,000 test images).",
@@ -186,12 +186,35 @@ def examples(visit: Visit) -> None:
     visit.expect_best("green-4.png", "green")
     expect(page.locator("#status")).to_contain_text("green-4.png: green")
     visit.clear()
-    card = page.evaluate("readCard()")
+    card = page.evaluate("read(path('model'))")
     del card["examples"]
     with answered(visit, "model", lambda _request: card):
         expect(group).to_be_hidden()
     page.evaluate("introduce()")
     expect(group).to_be_visible()
+
+
+def another_version(visit: Visit) -> None:
+    """What is chosen answers, and explains; what has answered before explains its own answer."""
+    page = visit.page
+    visit.choose("red.png")
+    visit.expect_best("red.png", "red")
+    choice = page.get_by_label("Model", exact=True)
+    expect(choice).to_have_value('{"name":"","version":""}')
+    (canary,) = [one for one in choice.inner_text().splitlines() if "canary" in one]
+    choice.select_option(label=canary)
+    expect(page.locator("#model")).to_contain_text("rouge")
+    expect(page.locator("#examples")).to_be_hidden()
+    visit.choose("green.png")
+    visit.expect_best("green.png", "vert")
+    for label in ("red", "vert"):
+        page.locator("article").get_by_role("button", name=label).first.click()
+        expect(page.get_by_label(f"Why {label}?")).to_be_visible()
+    article = page.locator("article", has=page.get_by_role("heading", name="green.png"))
+    expect(article).to_contain_text("/predict?version=2")
+    choice.select_option(index=0)
+    expect(page.locator("#examples")).to_be_visible()
+    visit.clear()
 
 
 def many(visit: Visit) -> None:
@@ -362,7 +385,7 @@ def keyboard(visit: Visit) -> None:
 
 STEPS = (
     *(ask_for_the_key, keyboard, choose_several, words_of_a_curve, use_it_from_code),
-    *(many, drop, paste, webcam, examples, explain, why, strange, look),
+    *(many, drop, paste, webcam, examples, another_version, explain, why, strange, look),
 )
 
 

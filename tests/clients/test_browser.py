@@ -38,7 +38,7 @@ def example(name: str) -> Example:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model with eight labels, five of which are nothing's."""
+    """A model with eight labels, five of which are nothing's, and a canary that speaks French."""
     labels = (*LABELS, "white", "black", "grey", "pink", "brown")
     card = msgspec.structs.replace(
         make_card(labels, resize="crop"),
@@ -46,9 +46,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         figures=FIGURES,
         examples=(*map(example, COLOURS), *[example("red")] * 7),
     )
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    model = write_model(path, card, make_graph(len(labels)))
-    with start_server(model, api_keys=KEY, root_path="/try/it") as running:
+    folder = tmp_path_factory.mktemp("models")
+    french = ("rouge", "vert", "bleu", *labels[3:])
+    other = msgspec.structs.replace(card, labels=french, version="2", examples=())
+    for number, label, one in ((1, "stable", card), (2, "canary", other)):
+        (folder / str(number)).mkdir()
+        write_model(folder / str(number) / "tiny.onnx", one, make_graph(len(labels)))
+        (folder / label).symlink_to(str(number))
+    with start_server(folder, api_keys=KEY, root_path="/try/it") as running:
         yield running
 
 

@@ -8,6 +8,7 @@ const FRAME_MILLISECONDS = 100; // of the webcam, at least
 let key = "";
 let explains = false;
 let counted = 0;
+let chosen = { name: "", version: "" }; // the model and the version that are asked; empty: the default
 const cards = new Map();
 const results = new Set();
 
@@ -29,13 +30,22 @@ class Refusal extends Error {
   }
 }
 
+// The path of a route of the chosen model: predict, explain, model or examples.
+function path(route, { name, version } = chosen, query = {}) {
+  const card = name ? `models/${encodeURIComponent(name)}` : "model";
+  const other = name ? `${card}/${route}` : route;
+  const found = { model: card, examples: `${card}/examples` }[route] ?? other;
+  const asked = new URLSearchParams({ ...query, ...(version && { version }) }).toString();
+  return asked ? `${found}?${asked}` : found;
+}
+
 const headers = () => ({ Accept: "application/json", ...(key && { "X-API-Key": key }) });
 
-async function ask(path, body) {
+async function ask(route, body) {
   const method = body ? "POST" : "GET";
   let response;
   try {
-    response = await fetch(path, { method, body, headers: headers() });
+    response = await fetch(route, { method, body, headers: headers() });
   } catch {
     throw new Refusal(0, "There is no answer", "The service cannot be reached, or the file cannot be read.");
   }
@@ -53,32 +63,56 @@ async function ask(path, body) {
 }
 
 // What the model that answers now says of itself, or null where it may not be read.
-async function read(path) {
-  const response = await fetch(path, { headers: headers() }).catch(() => null);
+async function read(route) {
+  const response = await fetch(route, { headers: headers() }).catch(() => null);
   return response?.ok ? response.json().catch(() => null) : null;
 }
 
-const readCard = () => read("model");
-
 // The card of the model that gave an answer: its figures hold for no other.
-function cardOf({ name, version }) {
-  const id = `${name} ${version}`;
+function cardOf({ name, version }, asked) {
+  const id = `${path("model", asked)} ${name} ${version}`;
   const fits = (card) => (card?.name === name && card.version === version ? card : null);
-  if (!cards.has(id)) cards.set(id, readCard().then(fits));
+  if (!cards.has(id)) cards.set(id, read(path("model", asked)).then(fits));
   return cards.get(id);
 }
 
+// What there is to choose from, where there is more than one version of one model.
+async function list() {
+  const listed = (await read("models"))?.models ?? [];
+  const options = listed.flatMap(({ name, default: first, versions }) =>
+    versions
+      .filter(({ state }) => state === "available")
+      .map(({ version, labels }) => {
+        const notes = [...labels, ...(version === first && !labels.length ? ["default"] : [])].join(", ");
+        const text = `${name}, version ${version}${notes && ` (${notes})`}`;
+        return [{ name, version: String(version) }, text];
+      }),
+  );
+  $("which").hidden = options.length < 2;
+  if (options.length < 2) return;
+  // Of several models, there may be none that answers where none is named.
+  if (await read("model")) options.unshift([{ name: "", version: "" }, "what answers by default"]);
+  [[chosen]] = options;
+  const choices = options.map(([one, text]) => make("option", { value: JSON.stringify(one), textContent: text }));
+  $("models").replaceChildren(...choices);
+}
+
+async function begin() {
+  await list();
+  await introduce();
+}
+
 async function introduce() {
-  const response = await fetch("explain", { method: "OPTIONS" }).catch(() => null);
+  const response = await fetch(path("explain"), { method: "OPTIONS" }).catch(() => null);
   explains = Boolean(response?.ok);
-  const card = await readCard();
+  const card = await read(path("model"));
   if (!card) return;
   const some = card.labels.slice(0, 12).join(", ");
   const more = card.labels.length > 12 ? ", …" : "";
   const known = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
   const right = card.figures.accuracy === null ? "" : ` ${rightOf(card)}`;
   $("model").textContent = known + right;
-  const found = card.examples && (await read("model/examples"));
+  const found = card.examples && (await read(path("examples")));
   offer(found?.examples ?? []);
 }
 
@@ -196,7 +230,7 @@ function code(title, text) {
 }
 
 function programs(name) {
-  const url = new URL("predict", document.baseURI).href;
+  const url = new URL(path("predict"), document.baseURI).href;
   const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const file = JSON.stringify(name);
   const python = key ? `, {"X-API-Key": os.environ["API_KEY"]}` : "";
@@ -286,9 +320,10 @@ class Result {
     this.refused = null;
     try {
       const began = performance.now();
-      const answer = await ask("predict", this.image);
+      this.asked = chosen;
+      const answer = await ask(path("predict"), this.image);
       const spent = performance.now() - began;
-      this.card = await cardOf(answer.model);
+      this.card = await cardOf(answer.model, this.asked);
       this.show(answer, spent);
       const [{ label, probability }] = answer.predictions;
       return `${this.name}: ${label}, ${percent(probability)}${answer.unfamiliar ? ", but unfamiliar" : ""}`;
@@ -337,7 +372,7 @@ class Result {
     button.setAttribute("aria-pressed", "true");
     say(`Looking for what speaks for ${label}…`);
     try {
-      const { importance } = await ask(`explain?label=${encodeURIComponent(label)}`, this.image);
+      const { importance } = await ask(path("explain", this.asked, { label }), this.image);
       if (this.wanted === label) this.lay(label, importance);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -452,10 +487,16 @@ $("key").addEventListener("submit", (event) => {
   $("secret").value = "";
   $("key").hidden = true;
   cards.clear();
-  introduce();
+  begin();
   const refused = [...results].filter((one) => one.refused?.status === 401);
   if (refused.length) classifyAll(refused);
   else say("The key is used from now on.");
+});
+
+$("models").addEventListener("change", () => {
+  chosen = JSON.parse($("models").value);
+  introduce();
+  say("The next images are asked of this one.");
 });
 
 // ---- webcam: one image in flight ----
@@ -473,7 +514,7 @@ async function watch(own) {
   while (stream === own) {
     const next = new Promise((resolve) => setTimeout(resolve, FRAME_MILLISECONDS));
     try {
-      const answer = await ask("predict", await frame());
+      const answer = await ask(path("predict"), await frame());
       if (stream === own) live(answer);
     } catch (error) {
       stop();
@@ -536,4 +577,4 @@ document.addEventListener("visibilitychange", () => {
   say("The webcam was stopped, because the page was hidden.");
 });
 
-introduce();
+begin();
