@@ -54,6 +54,14 @@ def every_worker_says(server: Server, wanted: str) -> bool:
     return all(version(server) == wanted for _ in range(12))
 
 
+def replace_a_worker(server: Server) -> None:
+    """Kill one of two, and wait for its successor."""
+    victim = server.workers[0]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
+    assert eventually(server.ready)
+
+
 def refusals(server: Server) -> float:
     return server.metric("labelserve_model_loads_total", result="refused")
 
@@ -144,10 +152,7 @@ def test_a_file_that_is_still_being_copied_is_left_alone(server: Server, folder:
 def test_a_worker_that_dies_beside_a_refused_file_is_replaced(server: Server, folder: Path) -> None:
     put(folder, b"not a model")
     assert eventually(lambda: refusals(server) == 2)
-    victim = server.workers[0]
-    os.kill(victim, signal.SIGKILL)
-    assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
-    assert eventually(server.ready)
+    replace_a_worker(server)
     assert every_worker_says(server, "one")
     put(folder, (folder / "two.onnx").read_bytes())
     assert eventually(lambda: every_worker_says(server, "two"))
@@ -166,10 +171,7 @@ def test_a_worker_that_dies_beside_a_broken_default_is_replaced(folder: Path) ->
         (versions / "next").symlink_to("3")
         (versions / "next").replace(versions / "stable")
         assert eventually(lambda: refusals(server) == 2)
-        victim = server.workers[0]
-        os.kill(victim, signal.SIGKILL)
-        assert eventually(lambda: len(server.workers) == 2 and victim not in server.workers)
-        assert eventually(server.ready)
+        replace_a_worker(server)
         assert every_worker_says(server, "one")
         (told,) = server.get("/models").json()["models"]
         assert told["default"] == 1
