@@ -114,8 +114,8 @@ def test_nothing_comes_from_elsewhere_and_all_addresses_are_relative() -> None:
     assert addresses == {"page.css", "page.js", "data:,", "docs", "openapi.json", "model"}
     assert not re.search(r"<style|\bstyle=|\son\w+=|<script(?! src=)", page)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    asked = re.findall(r'(?:ask|fetch|read|URL)\(["`]([^"`?$]+)', script)
-    assert set(asked) == {"predict", "model", "model/examples", "explain"}
+    asked = re.findall(r'(?:ask|fetch|read|path|URL)\(["`]([^"`?$]+)', script)
+    assert set(asked) == {"predict", "model", "models", "examples", "explain"}
     for name in ("page.css", "page.js"):
         assert not re.search(r"https?://|@import|innerHTML", (FOLDER / name).read_text("utf-8")), (
             name
