@@ -43,11 +43,11 @@ def _imported(chosen: argparse.Namespace) -> Callable[[], int]:
 
         return partial(_while_read, predict, _request(chosen))
     if chosen.command == "card":
-        from service.serving.card import print_card
+        from service.commands.card import print_card
 
         return partial(_while_read, print_card, chosen.model)
     if chosen.command == "models":
-        from service.serving.model_commands import run
+        from service.commands.models import run
 
         return partial(_while_read, run, chosen)
     if chosen.command == "openapi":

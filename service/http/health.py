@@ -14,8 +14,8 @@ from service.http.current import current_context, current_service
 from service.http.flask_responses import json_answer
 from service.http.predict import ModelName
 from service.runtime.metrics import MEDIA_TYPE
-from service.serving.catalogue import Catalogue
 from service.serving.errors import NotReady, UnknownModel
+from service.serving.models.catalogue import Catalogue
 from service.serving.served import Asked, Served
 from service.settings import Settings, SettingsError, variable_name
 

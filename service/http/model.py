@@ -17,7 +17,7 @@ from service.http.flask_responses import json_answer
 from service.http.predict import MODEL, ModelName
 from service.inference.classifier import Classifier
 from service.inference.contract import Example
-from service.serving.catalogue import Catalogue, Offer
+from service.serving.models.catalogue import Catalogue, Offer
 from service.serving.served import Asked
 
 MODELS = "/models"

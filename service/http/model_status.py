@@ -17,7 +17,7 @@ from service.http.health import check_version
 from service.http.tensorflow_serving import LABELS_SIGNATURE, MODELS, SIGNATURE
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
 from service.inference.layout import ONLY_VERSION
-from service.serving.catalogue import Offer
+from service.serving.models.catalogue import Offer
 from service.serving.served import Asked
 
 blueprint = Blueprint("model_status", __name__)

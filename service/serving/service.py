@@ -15,7 +15,7 @@ from service.serving.accounting import Accounting
 from service.serving.admission import Admission
 from service.serving.auth import Auth
 from service.serving.batcher import Batcher
-from service.serving.models import Models
+from service.serving.models.models import Models
 from service.serving.pipeline import Pipeline
 from service.serving.problems import KINDS
 from service.serving.shadow import Shadow

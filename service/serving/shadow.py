@@ -24,7 +24,7 @@ from service.serving.background import Background
 from service.serving.comparison import Comparison
 from service.serving.context import RequestContext
 from service.serving.errors import ClientDisconnected, DeadlineExceeded, UnknownModel
-from service.serving.models import Models
+from service.serving.models.models import Models
 from service.serving.pipeline import (
     Answered,
     BackgroundTask,

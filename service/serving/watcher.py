@@ -6,7 +6,7 @@ import time
 
 from service.runtime.shared_state import SharedState
 from service.serving.auth import Auth, UnusableKeys
-from service.serving.models import Models
+from service.serving.models.models import Models
 
 _LOG = logging.getLogger("labelserve.watcher")
 # How often a SIGHUP is looked for.

@@ -10,7 +10,7 @@ from service.http.open_inference.answers import PROBABILITIES
 from service.http.open_inference.inputs import TENSOR
 from service.inference.contract import INPUT_NAME, OUTPUT_NAME
 from service.inference.layout import ONLY_VERSION
-from service.serving.catalogue import Catalogue, Offer
+from service.serving.models.catalogue import Catalogue, Offer
 from service.serving.served import Served
 
 PLATFORM = "onnxruntime_onnx"

@@ -5,7 +5,7 @@ from service.http.openapi import examples
 from service.http.openapi.operations import JsonObject, reference
 from service.inference.explanation import METHOD
 from service.inference.layout import ONLY_VERSION, STABLE
-from service.serving.models import CANARY_KEY
+from service.serving.models.models import CANARY_KEY
 
 
 def _query(name: str, description: str, schema: JsonObject, example: float | str) -> JsonObject:

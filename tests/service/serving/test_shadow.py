@@ -21,7 +21,7 @@ from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving.background import Background
 from service.serving.context import RequestContext
 from service.serving.errors import DeadlineExceeded, UnknownModel
-from service.serving.models import Models
+from service.serving.models.models import Models
 from service.serving.pipeline import (
     Answered,
     BackgroundTask,

@@ -20,13 +20,13 @@ from service.inference.model_files import model_file, read_model
 from service.runtime.metrics import Metrics
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.sizing import Sizing
-from service.serving.catalogue import Catalogue
 from service.serving.context import Headers
 from service.serving.errors import UnknownModel
-from service.serving.opener import Opener
+from service.serving.models.catalogue import Catalogue
+from service.serving.models.opener import Opener
+from service.serving.models.version import Version
+from service.serving.models.versions import Targets, Versions
 from service.serving.served import CANARY, Asked, Served
-from service.serving.version import Version
-from service.serving.versions import Targets, Versions
 from service.settings import variable_name
 
 CANARY_KEY = "X-Canary-Key"

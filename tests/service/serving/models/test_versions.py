@@ -20,10 +20,10 @@ from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_state import SharedState
 from service.runtime.sizing import Sizing
-from service.serving.catalogue import Catalogue
 from service.serving.errors import UnknownModel
-from service.serving.models import CANARY_KEY, Models
-from service.serving.opener import Opener
+from service.serving.models.catalogue import Catalogue
+from service.serving.models.models import CANARY_KEY, Models
+from service.serving.models.opener import Opener
 from service.serving.served import Asked
 from service.settings import Settings
 from tests.tiny_model import make_card, make_graph, write_model

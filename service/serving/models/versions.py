@@ -16,10 +16,10 @@ import msgspec
 from service.inference.classifier import Classifier
 from service.inference.errors import ModelError, ModelNotFound
 from service.inference.layout import ONLY_VERSION, STABLE, ModelLayout
-from service.serving.catalogue import Catalogue, Offer
-from service.serving.opener import Opener
+from service.serving.models.catalogue import Catalogue, Offer
+from service.serving.models.opener import Opener
+from service.serving.models.version import Version
 from service.serving.served import Served
-from service.serving.version import Version
 
 _LOG = logging.getLogger("labelserve.model")
 # How many labels of images a line lists.

@@ -15,7 +15,7 @@ from service.inference.classifier import Classifier
 from service.runtime.shared_bytes import SharedBytes
 from service.runtime.shared_state import SharedState, WorkerSlot
 from service.serving import watcher
-from service.serving.models import Models
+from service.serving.models.models import Models
 from service.serving.served import Asked
 from service.serving.service import Service
 from service.serving.watcher import Watcher

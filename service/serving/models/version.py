@@ -12,7 +12,7 @@ from pathlib import Path
 from service.inference.classifier import Classifier
 from service.inference.errors import ModelError, ModelTooLarge, ModelUnreadable
 from service.inference.model_files import ModelState, model_file, model_state, read_model, size_in
-from service.serving.opener import NoRoomForMetrics, Opener
+from service.serving.models.opener import NoRoomForMetrics, Opener
 from service.settings import SettingsError
 
 # A state that no file has.
