@@ -1,10 +1,10 @@
 """What is served of one model at a moment: its versions, their labels, and what was refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from service.serving.errors import UnknownModel
+from service.serving.errors import NotReady, UnknownModel
 from service.serving.served import Served
 
 
@@ -27,7 +27,8 @@ class Catalogue:
 
     ``offers`` begin with the lowest number. ``default``: what answers where no version is named, if
     anything does; ``found``: what answers by number and by label; ``problems``: what is wrong with
-    its labels. It does not change: labels that move make another catalogue.
+    its labels; ``coming``: numbers and labels of files that are still to be opened. It does not
+    change: labels that move make another catalogue.
     """
 
     name: str
@@ -35,16 +36,23 @@ class Catalogue:
     default: Served | None
     found: Mapping[str, Served]
     problems: tuple[str, ...] = ()
+    coming: Collection[str] = ()
 
     @classmethod
     def of(
-        cls, name: str, offers: Sequence[Offer], default: int = 0, problems: tuple[str, ...] = ()
+        cls,
+        name: str,
+        offers: Sequence[Offer],
+        default: int = 0,
+        problems: tuple[str, ...] = (),
+        coming: Collection[str] = (),
     ) -> Self:
         """A catalogue of these offers, by number and by label."""
         served = [offer.served for offer in offers if offer.served is not None]
         by_number = {str(one.number): one for one in served}
         by_label = {label: one for one in served for label in one.labels}
-        return cls(name, offers, by_number.get(str(default)), by_label | by_number, problems)
+        answering = by_label | by_number
+        return cls(name, offers, by_number.get(str(default)), answering, problems, coming)
 
     @property
     def served(self) -> Sequence[Served]:
@@ -56,10 +64,13 @@ class Catalogue:
 
         Raises:
             UnknownModel: it does not answer; the message says what does.
+            NotReady: it is there, and may answer as soon as it is opened.
         """
         found = self.found.get(version) if version else self.default
         if found is not None:
             return found
+        if version in self.coming:
+            raise NotReady(f"version {version} of {self.name!r} is being opened")
         if not version:
             raise UnknownModel(f"no version of {self.name!r} can be used: GET /models says why")
         known = ", ".join(_told(offer) for offer in self.offers if offer.served is not None)
