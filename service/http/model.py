@@ -20,7 +20,7 @@ from service.inference.contract import Example
 from service.serving.models.catalogue import Catalogue, Offer
 from service.serving.served import Asked
 
-MODELS = "/models"
+MODEL_LIST = "/models"
 CARD = "/model"
 EXAMPLES = "/examples"
 
@@ -87,7 +87,7 @@ class ModelExamples(msgspec.Struct, frozen=True):
     examples: Sequence[Example]
 
 
-@blueprint.get(MODELS)
+@blueprint.get(MODEL_LIST)
 def models() -> Response:
     """What is served, what is refused, and why."""
     catalogues = current_service().models.catalogues

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.http.explain import EXPLAIN
 from service.http.health import ROOT
-from service.http.model import CARD, EXAMPLES, MODELS
+from service.http.model import CARD, EXAMPLES, MODEL_LIST
 from service.http.openapi import examples
 from service.http.openapi.bodies import (
     IMAGE_ERRORS,
@@ -38,7 +38,7 @@ def paths(settings: Settings) -> dict[str, dict[str, Operation]]:
     return {
         **{path: {"post": operation} for path, operation in images.items()},
         **{MODEL + path: {"post": _of_model(operation)} for path, operation in images.items()},
-        MODELS: {"get": _models()},
+        MODEL_LIST: {"get": _models()},
         CARD: {"get": _model()},
         CARD + EXAMPLES: {"get": _examples()},
         MODEL: {"get": _of_model(_model())},
