@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from service.batch.columns import column_names, rows
 from service.batch.errors import Refused
 from service.batch.job import Job, Written, exists, run
-from service.batch.parquet import schema
+from service.batch.parquet import record_batch, schema
 from service.batch.predictor import Predictor
 from service.inference.image_files import ALL_SUFFIXES
 
@@ -40,7 +39,7 @@ def predictions(spark: Any, predictor: Predictor, sources: Sequence[str]) -> Any
         list(sources), recursiveFileLookup=True, pathGlobFilter=_pattern()
     )
     types = from_arrow_schema(schema(has_familiarity=predictor.has_familiarity))
-    return files.select("path", "content").mapInPandas(_answering(predictor), types)
+    return files.select("path", "content").mapInArrow(_answering(predictor), types)
 
 
 def _pattern() -> str:
@@ -53,15 +52,13 @@ def _pattern() -> str:
 
 
 def _answering(predictor: Predictor) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    has_familiarity = predictor.has_familiarity
-    columns = column_names(has_familiarity=has_familiarity)
+    familiarity = predictor.has_familiarity
 
-    def answer(frames: Iterable[Any]) -> Iterator[Any]:
-        import pandas as pd
-
-        for files in frames:
-            named = predictor.answers(files["path"].tolist(), files["content"].tolist())
-            yield pd.DataFrame(rows(named, has_familiarity=has_familiarity), columns=columns)
+    def answer(batches: Iterable[Any]) -> Iterator[Any]:
+        for files in batches:
+            names, contents = files["path"].to_pylist(), files["content"].to_pylist()
+            named = predictor.answers(names, contents)
+            yield record_batch(named, has_familiarity=familiarity)
 
     return answer
 

@@ -89,8 +89,11 @@ def random_masks(
 def covered(image: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The image where a mask, [N, H, W], is 1 and its mean colour where it is 0; [N, H, W, 3]."""
     mean = image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-    mixed = mean + masks[..., None] * (image - mean)
-    return np.asarray(np.rint(mixed).clip(0, 255), np.uint8)
+    # Long rows: numpy takes three times as long where only the three channels are one.
+    masks = masks.reshape(len(masks), -1).repeat(3, axis=1)
+    mixed = masks * (image - mean).ravel() + np.tile(mean, image.size // 3)
+    shown: NDArray[np.uint8] = np.rint(mixed).clip(0, 255).astype(np.uint8)
+    return shown.reshape(len(masks), *image.shape)
 
 
 def log_odds(
@@ -146,18 +149,21 @@ def _answers(
 
 
 def _regression(masks: NDArray[np.float32], answers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The map, [h, w], whose products with the masks give the answers best.
+    """The map, [h, w], whose products with the masks of `random_masks` give the answers best.
 
     A Gaussian process: ridge regression that expects neighbours to be alike. There are fewer masks
-    than pixels, so the equations are solved in the masks' space.
+    than pixels, so the equations are solved in the masks' space. A mask less its mean, 0.5, is its
+    opposite with the sign changed: a pair is one equation, for the half of what its answers differ.
     """
-    centred = masks - masks.mean(axis=0, dtype=np.float64)
+    pairs = len(masks) // 2
+    centred = masks[:pairs] - 0.5
     rows, columns = (_likeness(length) for length in masks.shape[1:])
     smooth = rows @ centred @ columns
     products = np.tensordot(smooth, centred, axes=((1, 2), (1, 2)))
-    ridge = RIDGE * max(float(np.trace(products)) / len(masks), SMALLEST)
-    shares = np.linalg.solve(products + ridge * np.eye(len(masks)), answers - answers.mean())
-    return np.asarray(np.tensordot(shares, smooth, axes=1))
+    ridge = RIDGE * max(float(np.trace(products)) / pairs, SMALLEST)
+    differences = (answers[:pairs] - answers[pairs:]) / 2
+    shares = np.linalg.solve(2 * products + ridge * np.eye(pairs), differences)
+    return np.asarray(2 * np.tensordot(shares, smooth, axes=1))
 
 
 def _likeness(length: int) -> NDArray[np.float64]:
