@@ -13,7 +13,7 @@ SERVE_ARGUMENTS = {
         "PATH",
         "an .onnx file with its card, or a folder of it, versions or models (LABELSERVE_MODEL)",
     ),
-    "name": ("NAME", "the model's name in /v1 and /v2 (LABELSERVE_NAME)"),
+    "name": ("NAME", "the model's name in paths; of several, the one without (LABELSERVE_NAME)"),
 }
 
 
@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(f"--{name}", metavar=value, help=meaning)
     _add_predict(commands)
     card = commands.add_parser("card", help="what a model file says about itself, as JSON")
-    card.add_argument("model", type=Path, metavar="MODEL")
+    card.add_argument(
+        "model", type=Path, metavar="MODEL", help="an .onnx file, or a folder of versions"
+    )
     _add_models(commands.add_parser("models", help="versions of models, and their labels"))
     commands.add_parser(
         "openapi", help="the HTTP API of these settings as OpenAPI 3.1, to make clients from"
@@ -83,7 +85,12 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Answer images without HTTP, on all cores; docs/offline.md has the rest.",
         allow_abbrev=False,
     )
-    predict.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file with its card")
+    predict.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="an .onnx file with its card, or a folder of versions",
+    )
     predict.add_argument(
         "sources",
         nargs="*",
@@ -105,7 +112,11 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="where to write (default: standard output); .csv, .jsonl or .parquet, a folder",
     )
-    predict.add_argument("--format", choices=("csv", "jsonl", "parquet"), help="default: csv")
+    predict.add_argument(
+        "--format",
+        choices=("csv", "jsonl", "parquet"),
+        help="default: by the name of --output; csv on standard output",
+    )
     predict.add_argument(
         "--top-k", type=whole_number, metavar="N", help="only the N most probable labels"
     )

@@ -131,14 +131,15 @@ def check_version(catalogue: Catalogue, version: str) -> Served:
 
     Raises:
         UnknownModel: there is no such version.
-        NotReady: it is refused, or nothing can answer by default, and the message says why; or as
-            of ``check_ready``.
+        NotReady: it is refused or being opened, or nothing can answer by default, and the message
+            says why; or as of ``check_ready``.
     """
     try:
         served = catalogue.find(version)
     except UnknownModel as error:
         reasons = [
-            f"version {offer.number} of {catalogue.name!r} is refused: {offer.reason}"
+            f"version {offer.number} of {catalogue.name!r} "
+            + (f"is refused: {offer.reason}" if offer.reason else "is being opened")
             for offer in catalogue.offers
             if offer.served is None and version in ("", str(offer.number))
         ]

@@ -41,7 +41,7 @@ class ListedVersion(msgspec.Struct, frozen=True):
 
     version: int
     labels: Sequence[str]
-    state: Literal["available", "refused"]
+    state: Literal["available", "opening", "refused"]
     card: CardVersion | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
@@ -50,7 +50,8 @@ class ListedVersion(msgspec.Struct, frozen=True):
         """A version as it is listed."""
         reason = offer.reason or UNSET
         if offer.served is None:
-            return cls(offer.number, offer.labels, "refused", reason=reason)
+            state: Literal["opening", "refused"] = "refused" if offer.reason else "opening"
+            return cls(offer.number, offer.labels, state, reason=reason)
         card = CardVersion(offer.served.classifier.card.version)
         return cls(offer.number, offer.labels, "available", card, reason)
 

@@ -42,14 +42,16 @@ class VersionStatus(msgspec.Struct, frozen=True):
     """A version of a model, as TensorFlow Serving tells of it."""
 
     version: str = str(ONLY_VERSION)
-    state: Literal["AVAILABLE", "END"] = "AVAILABLE"
+    state: Literal["LOADING", "AVAILABLE", "END"] = "AVAILABLE"
     status: VersionCondition = VersionCondition()
 
     @classmethod
     def of(cls, offer: Offer) -> "VersionStatus":
-        """A version that answers, or was refused."""
+        """A version that answers, is being opened, or was refused."""
         if offer.served is not None:
             return cls(str(offer.number))
+        if not offer.reason:
+            return cls(str(offer.number), "LOADING")
         return cls(str(offer.number), "END", VersionCondition("INVALID_ARGUMENT", offer.reason))
 
 

@@ -25,8 +25,8 @@ from training.calibration import logits_of, softmax
 from training.errors import AdoptionError
 
 INNER = "network/"
-# What the operators around the graph need; older graphs are raised to RAISED_OPSET.
-LEAST_OPSET, RAISED_OPSET = 9, 17
+# What the operators around the graph, and familiarity's, need; older graphs are raised.
+LEAST_OPSET, RAISED_OPSET = 10, 17
 LEAST_IR = 8
 SOFT_RANGE = 4.0  # of logits, from a label's to another's
 _BATCH = "batch"

@@ -62,13 +62,15 @@ class IndexedModel(msgspec.Struct, frozen=True):
 
     name: str
     version: str = str(ONLY_VERSION)
-    state: Literal["READY", "UNAVAILABLE"] = "READY"
+    state: Literal["LOADING", "READY", "UNAVAILABLE"] = "READY"
     reason: str = ""
 
     @classmethod
     def of(cls, name: str, offer: Offer) -> "IndexedModel":
-        """A version that answers, or was refused."""
-        state: Literal["READY", "UNAVAILABLE"] = "READY" if offer.served else "UNAVAILABLE"
+        """A version that answers, is being opened, or was refused."""
+        if offer.served is not None:
+            return cls(name, str(offer.number), reason=offer.reason)
+        state: Literal["LOADING", "UNAVAILABLE"] = "UNAVAILABLE" if offer.reason else "LOADING"
         return cls(name, str(offer.number), state, offer.reason)
 
 

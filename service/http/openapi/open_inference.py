@@ -92,7 +92,7 @@ def _metadata() -> Operation:
         description="One input and one output; -1 is any number of images.",
         tag=_TAG,
         answers={200: json_answer("The model.", examples.MODEL_METADATA)},
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 
@@ -115,7 +115,7 @@ def _config() -> Operation:
         description="For Triton's own clients.",
         tag=_TAG,
         answers={200: json_answer("The model.", examples.MODEL_CONFIG)},
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 
@@ -126,7 +126,7 @@ def _statistics() -> Operation:
         description="Since the start and over all workers, times in nanoseconds.",
         tag=_TAG,
         answers={200: json_answer("The model.", examples.STATISTICS)},
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 

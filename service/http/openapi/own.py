@@ -141,7 +141,7 @@ def _model() -> Operation:
         tag="model",
         parameters=[reference("parameters", "WantedVersion")],
         answers={200: json_answer("The card.", examples.CARD)},
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 
@@ -155,7 +155,7 @@ def _examples() -> Operation:
         tag="model",
         parameters=[reference("parameters", "WantedVersion")],
         answers=_cached(answer("The images.", found, headers=["ETag"])),
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 

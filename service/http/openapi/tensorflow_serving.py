@@ -72,7 +72,7 @@ def _metadata() -> Operation:
         description="Under TensorFlow Serving's names, and under those in camel case, for OVMS.",
         tag=_TAG,
         answers={200: answer("Names, types and shapes.", {"application/json": content})},
-        errors=[UnknownModel, NotReady],
+        errors=[UnknownModel],
     )
 
 

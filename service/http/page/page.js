@@ -9,6 +9,8 @@ let key = "";
 let explains = false;
 let counted = 0;
 let chosen = { name: "", version: "" }; // the model and the version that are asked; empty: the default
+// The same version answers this page's questions of one model, whatever share of all goes to a canary.
+const visitor = Math.random().toString(36).slice(2);
 const cards = new Map();
 const results = new Set();
 
@@ -39,7 +41,11 @@ function path(route, { name, version } = chosen, query = {}) {
   return asked ? `${found}?${asked}` : found;
 }
 
-const headers = () => ({ Accept: "application/json", ...(key && { "X-API-Key": key }) });
+const headers = () => ({
+  Accept: "application/json",
+  "X-Canary-Key": visitor,
+  ...(key && { "X-API-Key": key }),
+});
 
 async function ask(route, body) {
   const method = body ? "POST" : "GET";
@@ -85,7 +91,8 @@ async function list() {
       .map(({ version, labels }) => {
         const notes = [...labels, ...(version === first && !labels.length ? ["default"] : [])].join(", ");
         const text = `${name}, version ${version}${notes && ` (${notes})`}`;
-        return [{ name, version: String(version) }, text];
+        // A single model needs no name, and may have one that no path can carry.
+        return [{ name: listed.length > 1 ? name : "", version: String(version) }, text];
       }),
   );
   $("which").hidden = options.length < 2;
@@ -103,17 +110,19 @@ async function begin() {
 }
 
 async function introduce() {
-  const response = await fetch(path("explain"), { method: "OPTIONS" }).catch(() => null);
+  const asked = chosen;
+  const response = await fetch(path("explain", asked), { method: "OPTIONS" }).catch(() => null);
+  const card = await read(path("model", asked));
+  if (chosen !== asked) return;
   explains = Boolean(response?.ok);
-  const card = await read(path("model"));
   if (!card) return;
   const some = card.labels.slice(0, 12).join(", ");
   const more = card.labels.length > 12 ? ", …" : "";
   const known = `The model ${card.name} knows ${card.labels.length} labels: ${some}${more}.`;
   const right = card.figures.accuracy === null ? "" : ` ${rightOf(card)}`;
   $("model").textContent = known + right;
-  const found = card.examples && (await read(path("examples")));
-  offer(found?.examples ?? []);
+  const found = card.examples && (await read(path("examples", asked)));
+  if (chosen === asked) offer(found?.examples ?? []);
 }
 
 // Test images of the model's own, as buttons.
@@ -323,6 +332,7 @@ class Result {
       this.asked = chosen;
       const answer = await ask(path("predict"), this.image);
       const spent = performance.now() - began;
+      this.model = answer.model;
       this.card = await cardOf(answer.model, this.asked);
       this.show(answer, spent);
       const [{ label, probability }] = answer.predictions;
@@ -372,7 +382,9 @@ class Result {
     button.setAttribute("aria-pressed", "true");
     say(`Looking for what speaks for ${label}…`);
     try {
-      const { importance } = await ask(path("explain", this.asked, { label }), this.image);
+      const { model, importance } = await ask(path("explain", this.asked, { label }), this.image);
+      if (model.version !== this.model.version)
+        throw new Refusal(0, "Another model answers by now", "Ask about this image again, then for the map.");
       if (this.wanted === label) this.lay(label, importance);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -401,9 +413,12 @@ async function classifyAll(some) {
   const said = [];
   say(waiting.length > 1 ? `Asking about ${waiting.length} images…` : "Asking…");
   const work = async () => {
-    for (let one = waiting.shift(); one; one = waiting.shift()) said.push(await one.classify());
+    for (let one = waiting.shift(); one; one = waiting.shift()) {
+      if (results.has(one)) said.push(await one.classify());
+    }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
+  if (!some.some((one) => results.has(one))) return; // cleared meanwhile
   const refused = some.filter((one) => one.refused).length;
   say(said.length > SHOWN ? `${said.length} images, ${refused} without an answer.` : `${said.join(". ")}.`);
 }
@@ -537,19 +552,24 @@ async function start() {
     return;
   }
   $("start").disabled = true;
+  let own;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    own = stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    if (document.hidden) return stop();
+    $("video").srcObject = own;
+    $("webcam").hidden = false;
+    await $("video").play();
   } catch (error) {
+    if (own && stream !== own) return; // stopped meanwhile
+    stop();
     $("start").disabled = false;
     say(`There is no webcam to use: ${error.message}.`);
     return;
   }
-  $("webcam").hidden = false;
-  $("video").srcObject = stream;
-  await $("video").play();
+  if (stream !== own) return;
   say("The webcam is on.");
   $("stop").focus();
-  watch(stream);
+  watch(own);
 }
 
 function stop() {

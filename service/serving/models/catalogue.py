@@ -1,10 +1,10 @@
 """What is served of one model at a moment: its versions, their labels, and what was refused."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from service.serving.errors import NotReady, UnknownModel
+from service.serving.errors import UnknownModel
 from service.serving.served import Served
 
 
@@ -12,7 +12,8 @@ from service.serving.served import Served
 class Offer:
     """A version of a model: ``served`` if it answers; ``reason`` why its file is refused.
 
-    Both, where a file that was replaced is refused, and what it held before goes on.
+    Both, where a file that was replaced is refused, and what it held before goes on. Neither, where
+    it is still to be opened.
     """
 
     number: int
@@ -27,8 +28,7 @@ class Catalogue:
 
     ``offers`` begin with the lowest number. ``default``: what answers where no version is named, if
     anything does; ``found``: what answers by number and by label; ``problems``: what is wrong with
-    its labels; ``coming``: numbers and labels of files that are still to be opened. It does not
-    change: labels that move make another catalogue.
+    its labels. It does not change: labels that move make another catalogue.
     """
 
     name: str
@@ -36,23 +36,16 @@ class Catalogue:
     default: Served | None
     found: Mapping[str, Served]
     problems: tuple[str, ...] = ()
-    coming: Collection[str] = ()
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        offers: Sequence[Offer],
-        default: int = 0,
-        problems: tuple[str, ...] = (),
-        coming: Collection[str] = (),
+        cls, name: str, offers: Sequence[Offer], default: int = 0, problems: tuple[str, ...] = ()
     ) -> Self:
         """A catalogue of these offers, by number and by label."""
         served = [offer.served for offer in offers if offer.served is not None]
         by_number = {str(one.number): one for one in served}
         by_label = {label: one for one in served for label in one.labels}
-        answering = by_label | by_number
-        return cls(name, offers, by_number.get(str(default)), answering, problems, coming)
+        return cls(name, offers, by_number.get(str(default)), by_label | by_number, problems)
 
     @property
     def served(self) -> Sequence[Served]:
@@ -64,22 +57,19 @@ class Catalogue:
 
         Raises:
             UnknownModel: it does not answer; the message says what does.
-            NotReady: it is there, and may answer as soon as it is opened.
         """
         found = self.found.get(version) if version else self.default
         if found is not None:
             return found
-        if version in self.coming:
-            raise NotReady(f"version {version} of {self.name!r} is being opened")
         if not version:
             raise UnknownModel(f"no version of {self.name!r} can be used: GET /models says why")
         known = ", ".join(_told(offer) for offer in self.offers if offer.served is not None)
-        refused = [str(offer.number) for offer in self.offers if offer.served is None]
-        if version in refused:
-            raise UnknownModel(
-                f"version {version} of {self.name!r} is refused, GET /models says why:"
-                f" there is {known or 'no other'}"
-            )
+        for offer in self.offers:
+            if version == str(offer.number):
+                what = "is refused, GET /models says why" if offer.reason else "is being opened"
+                raise UnknownModel(
+                    f"version {version} of {self.name!r} {what}: there is {known or 'no other'}"
+                )
         raise UnknownModel(f"{self.name!r} has no version {version!r}: there is {known or 'none'}")
 
 

@@ -100,7 +100,7 @@ class Models:
             request_id: the key of a request without that header.
 
         Raises:
-            UnknownModel, NotReady: as of ``find``.
+            UnknownModel: as of ``find``.
         """
         catalogue = self.catalogue(asked)
         served = catalogue.find(asked.version)
@@ -116,7 +116,6 @@ class Models:
         Raises:
             UnknownModel: none of that name is served, or not in that version or with that label;
                 the message says what there is.
-            NotReady: that version is still to be opened.
         """
         return self.catalogue(asked).find(asked.version)
 

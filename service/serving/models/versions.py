@@ -226,19 +226,13 @@ class Versions:
         default = self.default
         opened = None if default is None else default.classifier
         name = self.folder if opened is None else self._opener.name_of(opened, self.folder)
-        coming = {n for n, one in self._versions.items() if not (one.classifier or one.error)}
-        named = {label for label, to in layout.labels.items() if to in coming}
         offers = []
         for number, version in sorted(self._versions.items()):
             labels = tuple(labels_of.get(number, ()))
             classifier = version.classifier
-            if number in coming:
-                continue
             served = None if classifier is None else Served(name, number, labels, classifier)
             offers.append(Offer(number, labels, served, str(version.error or "")))
-        return Catalogue.of(
-            name, offers, self.targets.default, self._problems(layout), {*map(str, coming), *named}
-        )
+        return Catalogue.of(name, offers, self.targets.default, self._problems(layout))
 
     def _problems(self, layout: ModelLayout) -> tuple[str, ...]:
         """What is wrong with the labels."""

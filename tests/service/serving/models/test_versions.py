@@ -20,7 +20,7 @@ from service.runtime.metrics import Metrics
 from service.runtime.prometheus import NoRoom
 from service.runtime.shared_state import SharedState
 from service.runtime.sizing import Sizing
-from service.serving.errors import NotReady, UnknownModel
+from service.serving.errors import UnknownModel
 from service.serving.models.catalogue import Catalogue
 from service.serving.models.models import CANARY_KEY, Models
 from service.serving.models.opener import Opener
@@ -301,7 +301,7 @@ def test_a_start_waits_for_what_is_asked_for_alone(
     assert found.default is not None
     assert found.default.number == links.get("stable", 4)
     for number in {1, 2, 3, 4} - opened:
-        with pytest.raises(NotReady, match=f"version {number} of 'tiny' is being opened"):
+        with pytest.raises(UnknownModel, match=f"version {number} of 'tiny' is being opened"):
             found.find(str(number))
     go_on(starting)
     (catalogue,) = starting.catalogues
