@@ -12,7 +12,7 @@ serve: .venv-serve/ready ## serve the default model on http://127.0.0.1:8000 (PO
 	@PORT=$(PORT) exec .venv-serve/bin/python -m service
 
 test: .venv/ready ## run all tests (ARGS= goes to pytest)
-	.venv/bin/pytest -n 4 --dist worksteal $(ARGS)
+	.venv/bin/pytest -n 3 $(ARGS)
 
 test-clients: .venv/ready ## other people's clients, which are installed in ~/.cache/labelserve once
 	.venv/bin/pytest -m clients tests/clients $(ARGS)

@@ -35,14 +35,20 @@ _NO_ENGINE = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """For pytest-xdist's ``-n 2``: one process has the tests that wait, the other all the rest."""
+    """For pytest-xdist's ``-n``: who gets what.
+
+    One process has the tests that wait, one the other tests of the service, which measure times;
+    the modules that train go to those that are left, and in the end to all.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByWaiting(LoadScopeScheduling):  # type: ignore[misc]
-        """Two groups in place of a group for each module."""
+        """Two groups, and one for each module of ``tests/training``."""
 
         def _split_scope(self, nodeid: str) -> str:
             path = PurePath(nodeid.partition("::")[0])
+            if "training" in path.parts:
+                return str(path)
             return "waiting" if WAITING & {*path.parts, path.stem} else "working"
 
     return ByWaiting(config, log)
