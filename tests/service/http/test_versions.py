@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from service.http.app import create_app
+from service.http.model import ListedVersion
+from service.http.model_status import VersionStatus
+from service.http.open_inference.descriptions import IndexedModel
 from service.runtime.shared_state import SharedState, WorkerSlot
+from service.serving.models.catalogue import Offer
 from service.settings import Settings
 from tests.images import encode, photograph
 from tests.server import WORKERS, Server, eventually, start_server
@@ -306,3 +311,10 @@ def test_a_label_that_moves_takes_its_requests_along(server: Server, folder: Pat
         (folder / "next").replace(canary)
         assert eventually(lambda: moved(number), seconds=5)  # noqa: B023
     assert server.ready()
+
+
+def test_a_version_that_is_still_to_be_opened_is_listed_as_such() -> None:
+    offer = Offer(3, ("canary",), None, "")
+    assert (ListedVersion.of(offer).state, ListedVersion.of(offer).reason) == ("opening", UNSET)
+    assert VersionStatus.of(offer) == VersionStatus("3", "LOADING")
+    assert IndexedModel.of("pets", offer) == IndexedModel("pets", "3", "LOADING")
