@@ -301,7 +301,12 @@ def why(visit: Visit) -> None:
     page = visit.page
     row = [0.0, 0.5, -1.0, 0.25]
     importance = {"height": 2, "width": 4, "values": [row, row]}
-    with answered(visit, "explain", lambda _request: {"importance": importance}):
+    versions = iter(["test-1", "test-2", "test-1"])
+
+    def explanation(_request: Request) -> object:
+        return {"model": {"name": "tiny", "version": next(versions)}, "importance": importance}
+
+    with answered(visit, "explain", explanation):
         visit.choose("red.png")
         article = page.locator("article")
         article.get_by_role("button", name="green").click()
@@ -317,7 +322,11 @@ def why(visit: Visit) -> None:
         assert canvas.evaluate("(one) => one.style.opacity") == "0.2"
         article.get_by_role("button", name="green").click()
         expect(canvas).to_be_hidden()
-        article.get_by_role("button", name="red").click()
+        red = article.get_by_role("button", name="red")
+        red.click()
+        expect(article).to_contain_text("Another model answers by now")
+        red.click()
+        red.click()
         expect(page.get_by_label("Why red?")).to_be_visible()
 
 
