@@ -4,9 +4,10 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from service.batch.answers import Answer, answers
+from service.batch.parquet import record_batch
 from service.inference.classifier import ALL, Classifier, Selection
 from service.inference.layout import default_file
 from service.inference.model_files import read_model
@@ -43,6 +44,11 @@ class Predictor(NamedTuple):
         """Names of files with their answers; a process opens the model with its first."""
         found = answers(_opened(self.model, self.file), contents, self.selection)
         return list(zip(names, found, strict=True))
+
+    def record_batch(self, names: Any, contents: Any) -> Any:
+        """Arrow's columns of names and contents, at least one, as a ``pyarrow.RecordBatch``."""
+        named = self.answers(names.to_pylist(), contents.to_pylist())
+        return record_batch(named, has_familiarity=self.has_familiarity)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,6 @@ from typing import Any
 
 from service.batch.errors import Refused
 from service.batch.job import Job, Written, exists, run
-from service.batch.parquet import record_batch
 from service.batch.predictor import Predictor
 from service.inference.image_files import ALL_SUFFIXES
 from service.runtime.sizing import MAX_BATCH_SIZE
@@ -35,12 +34,10 @@ class Actor:
         """
         import pyarrow as pa
 
-        familiarity = self._predictor.has_familiarity
         for start in range(0, len(files), MAX_BATCH_SIZE):
             some = files.slice(start, MAX_BATCH_SIZE)
-            names, contents = some["path"].to_pylist(), some["bytes"].to_pylist()
-            named = self._predictor.answers(names, contents)
-            yield pa.Table.from_batches([record_batch(named, has_familiarity=familiarity)])
+            answered = self._predictor.record_batch(some["path"], some["bytes"])
+            yield pa.Table.from_batches([answered])
 
 
 def predictions(predictor: Predictor, sources: Sequence[str]) -> Any:

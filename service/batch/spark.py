@@ -10,7 +10,7 @@ from typing import Any
 
 from service.batch.errors import Refused
 from service.batch.job import Job, Written, exists, run
-from service.batch.parquet import record_batch, schema
+from service.batch.parquet import schema
 from service.batch.predictor import Predictor
 from service.inference.image_files import ALL_SUFFIXES
 
@@ -52,13 +52,9 @@ def _pattern() -> str:
 
 
 def _answering(predictor: Predictor) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    familiarity = predictor.has_familiarity
-
     def answer(batches: Iterable[Any]) -> Iterator[Any]:
         for files in batches:
-            names, contents = files["path"].to_pylist(), files["content"].to_pylist()
-            named = predictor.answers(names, contents)
-            yield record_batch(named, has_familiarity=familiarity)
+            yield predictor.record_batch(files["path"], files["content"])
 
     return answer
 

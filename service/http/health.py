@@ -139,7 +139,7 @@ def check_version(catalogue: Catalogue, version: str) -> Served:
     except UnknownModel as error:
         reasons = [
             f"version {offer.number} of {catalogue.name!r} "
-            + (f"is refused: {offer.reason}" if offer.reason else "is being opened")
+            + (f"is refused: {offer.reason}" if offer.state == "refused" else "is being opened")
             for offer in catalogue.offers
             if offer.served is None and version in ("", str(offer.number))
         ]

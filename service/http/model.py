@@ -48,12 +48,9 @@ class ListedVersion(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, offer: Offer) -> "ListedVersion":
         """A version as it is listed."""
-        reason = offer.reason or UNSET
-        if offer.served is None:
-            state: Literal["opening", "refused"] = "refused" if offer.reason else "opening"
-            return cls(offer.number, offer.labels, state, reason=reason)
-        card = CardVersion(offer.served.classifier.card.version)
-        return cls(offer.number, offer.labels, "available", card, reason)
+        served = offer.served
+        card = UNSET if served is None else CardVersion(served.classifier.card.version)
+        return cls(offer.number, offer.labels, offer.state, card, offer.reason or UNSET)
 
 
 class ListedModel(msgspec.Struct, frozen=True):

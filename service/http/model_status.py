@@ -48,11 +48,9 @@ class VersionStatus(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, offer: Offer) -> "VersionStatus":
         """A version that answers, is being opened, or was refused."""
-        if offer.served is not None:
-            return cls(str(offer.number))
-        if not offer.reason:
-            return cls(str(offer.number), "LOADING")
-        return cls(str(offer.number), "END", VersionCondition("INVALID_ARGUMENT", offer.reason))
+        if offer.state == "refused":
+            return cls(str(offer.number), "END", VersionCondition("INVALID_ARGUMENT", offer.reason))
+        return cls(str(offer.number), "LOADING" if offer.state == "opening" else "AVAILABLE")
 
 
 class ModelStatus(msgspec.Struct, frozen=True):

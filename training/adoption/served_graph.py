@@ -23,10 +23,11 @@ from training.adoption.heads import Head
 from training.adoption.normalisation import GREY, Normalisation
 from training.calibration import logits_of, softmax
 from training.errors import AdoptionError
+from training.export.familiarity import LEAST_OPSET
 
 INNER = "network/"
-# What the operators around the graph, and familiarity's, need; older graphs are raised.
-LEAST_OPSET, RAISED_OPSET = 10, 17
+# What older graphs than LEAST_OPSET are raised to. It suffices for the operators around them, too.
+RAISED_OPSET = 17
 LEAST_IR = 8
 SOFT_RANGE = 4.0  # of logits, from a label's to another's
 _BATCH = "batch"

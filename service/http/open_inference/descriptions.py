@@ -57,6 +57,14 @@ class ModelReady(msgspec.Struct, frozen=True):
     ready: bool = True
 
 
+# What Triton calls the states of a version.
+_STATES: dict[str, Literal["LOADING", "READY", "UNAVAILABLE"]] = {
+    "available": "READY",
+    "opening": "LOADING",
+    "refused": "UNAVAILABLE",
+}
+
+
 class IndexedModel(msgspec.Struct, frozen=True):
     """A version of a model of the repository."""
 
@@ -68,10 +76,7 @@ class IndexedModel(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, name: str, offer: Offer) -> "IndexedModel":
         """A version that answers, is being opened, or was refused."""
-        if offer.served is not None:
-            return cls(name, str(offer.number), reason=offer.reason)
-        state: Literal["LOADING", "UNAVAILABLE"] = "UNAVAILABLE" if offer.reason else "LOADING"
-        return cls(name, str(offer.number), state, offer.reason)
+        return cls(name, str(offer.number), _STATES[offer.state], offer.reason)
 
 
 class ConfigTensor(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from service.serving.errors import UnknownModel
 from service.serving.served import Served
@@ -20,6 +20,13 @@ class Offer:
     labels: tuple[str, ...]
     served: Served | None
     reason: str
+
+    @property
+    def state(self) -> Literal["available", "opening", "refused"]:
+        """Whether it answers; if it does not, whether it still may."""
+        if self.served is not None:
+            return "available"
+        return "refused" if self.reason else "opening"
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Catalogue:
         known = ", ".join(_told(offer) for offer in self.offers if offer.served is not None)
         for offer in self.offers:
             if version == str(offer.number):
-                what = "is refused, GET /models says why" if offer.reason else "is being opened"
+                is_refused = offer.state == "refused"
+                what = "is refused, GET /models says why" if is_refused else "is being opened"
                 raise UnknownModel(
                     f"version {version} of {self.name!r} {what}: there is {known or 'no other'}"
                 )
